@@ -1,0 +1,49 @@
+"""Every error and warning that skdp raises on purpose, in one place."""
+
+from __future__ import annotations
+
+from sklearn.exceptions import NotFittedError
+
+__all__ = [
+    "CalibrationError",
+    "InsecureNoiseWarning",
+    "NotFittedError",
+    "NotPrivateWarning",
+    "PlanViolationError",
+    "PrivacyLeakWarning",
+    "SkdpError",
+    "UnsupportedEventError",
+    "UnsupportedModuleError",
+]
+
+
+class SkdpError(Exception):
+    """Base of skdp's own errors, so that a caller can catch them all."""
+
+
+class UnsupportedEventError(SkdpError, ValueError):
+    """No accountant bounds this event under this adjacency; raised before a row is read."""
+
+
+class CalibrationError(SkdpError, ValueError):
+    """No noise reaches the requested (epsilon, delta), or the request itself is impossible."""
+
+
+class UnsupportedModuleError(SkdpError, ValueError):
+    """A layer mixes records, or keeps statistics of them, so no per-record bound exists."""
+
+
+class PlanViolationError(SkdpError, RuntimeError):
+    """A query was asked that the reserved price list does not hold, or more often than reserved."""
+
+
+class PrivacyLeakWarning(UserWarning):
+    """A public value had to be read from private rows and is not covered by the statement."""
+
+
+class NotPrivateWarning(UserWarning):
+    """The fit adds no noise (``epsilon=inf``), so it protects nobody."""
+
+
+class InsecureNoiseWarning(UserWarning):
+    """The noise is reproducible from a known seed: fine for tests, void as protection."""

@@ -1,0 +1,35 @@
+"""Mechanisms by name: how a net is trained privately, each a small generator of queries."""
+
+from __future__ import annotations
+
+from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.dp_sgd import DPSGD
+
+__all__ = ["DPSGD", "MECHANISMS", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+
+MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD}
+
+
+def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:
+    """The mechanism that a name or a specification stands for.
+
+    Parameters
+    ----------
+    mechanism : str or Mechanism
+        A key of `MECHANISMS`, or an instance.
+
+    Returns
+    -------
+    Mechanism
+
+    Raises
+    ------
+    ValueError
+        For a name that is not registered, or a class instead of an instance.
+    """
+    if isinstance(mechanism, str) and mechanism in MECHANISMS:
+        return MECHANISMS[mechanism]()
+    if isinstance(mechanism, Mechanism):
+        return mechanism
+    names = ", ".join(repr(name) for name in MECHANISMS)
+    raise ValueError(f"mechanism={mechanism!r} must be one of {names}, or an instance such as DPSGD()")
