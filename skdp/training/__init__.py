@@ -1,0 +1,26 @@
+"""The private step: per-example norms and weighted sums, clipping, sampling, noise, and the loop around them."""
+
+from __future__ import annotations
+
+from skdp.training.clipped_gradient import ClippedGradient, check_rows_independent, clipped_gradient
+from skdp.training.clipping import clip_factors
+from skdp.training.engine import Engine, TailAverage, check_callbacks
+from skdp.training.executor import NetModel, PrivateRows, TorchExecutor
+from skdp.training.per_example import Captured, PerExample
+from skdp.training.randomness import SecretRandomness
+
+__all__ = [
+    "Captured",
+    "ClippedGradient",
+    "Engine",
+    "NetModel",
+    "PerExample",
+    "PrivateRows",
+    "SecretRandomness",
+    "TailAverage",
+    "TorchExecutor",
+    "check_callbacks",
+    "check_rows_independent",
+    "clip_factors",
+    "clipped_gradient",
+]

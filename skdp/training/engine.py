@@ -1,0 +1,253 @@
+"""The training loop: a skorch net as holder of module, optimizer, callbacks and public history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from torch import Tensor, nn
+
+from skdp.contract import Plan, drive
+from skdp.training.executor import TorchExecutor
+
+__all__ = ["Engine", "TailAverage"]
+
+
+class _PublicLength:
+    """Stands where skorch expects a data set: has its public length and no row."""
+
+    def __init__(self, length: int):
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class TailAverage:
+    """Running mean of the iterates of the last steps: post-processing, hence free.
+
+    Parameters
+    ----------
+    fraction : float
+        Part of the planned steps, at the end, that is averaged; 0 for none.
+    steps : int
+        Planned number of steps.
+    """
+
+    def __init__(self, fraction: float, steps: int):
+        self._first = steps - int(round(fraction * steps))
+        self.count = 0
+        self.means: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def update(self, step: int, parameters: dict[str, nn.Parameter]) -> None:
+        """Take in the iterate after `step` steps."""
+        if step <= self._first:
+            return
+        self.count += 1
+        if not self.means:
+            self.means = {name: p.detach().clone() for name, p in parameters.items()}
+            return
+        means = [self.means[name] for name in parameters]
+        torch._foreach_lerp_(means, [p.detach() for p in parameters.values()], 1 / self.count)
+
+    @torch.no_grad()
+    def apply(self, parameters: dict[str, nn.Parameter]) -> None:
+        """Replace the last iterate by the mean, where there is one."""
+        for name, mean in self.means.items():
+            parameters[name].copy_(mean)
+
+
+class Engine(NeuralNet):
+    """A skorch net whose loop asks a plan instead of iterating over data.
+
+    skorch's callbacks see the module, the optimizer and a history of public values. They get no rows and no
+    training loss, because those are private and un-noised.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Already built and on its device.
+    build_optimizer : callable
+        Maps the list of parameters to an optimizer.
+    public_length : int
+        Number of rows as far as it is public.
+    classes : ndarray or None
+        For classifiers, so that scoring callbacks can predict labels.
+    output_to_prediction : callable
+        Maps raw outputs to predictions.
+    validation : tuple or None
+        Public ``(inputs, targets, y)`` on which scoring callbacks may look after each epoch.
+    lr_factor : callable or None
+        Factor on the learning rate by the share of planned steps done.
+    **kwargs
+        skorch's own parameters.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        build_optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer] = None,
+        public_length: int = 0,
+        classes: np.ndarray | None = None,
+        output_to_prediction: Callable[[Tensor], np.ndarray] | None = None,
+        validation: tuple | None = None,
+        lr_factor: Callable[[float], float] | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(module, **kwargs)
+        self.build_optimizer = build_optimizer
+        self.public_length = public_length
+        self.classes = classes
+        self.output_to_prediction = output_to_prediction
+        self.validation = validation
+        self.lr_factor = lr_factor
+
+    @property
+    def _default_callbacks(self):
+        return []
+
+    @property
+    def classes_(self) -> np.ndarray | None:
+        """Class labels, for scikit-learn scorers inside callbacks."""
+        return self.classes
+
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> Engine:
+        """Build the optimizer from its specification."""
+        self.optimizer_ = self.build_optimizer(list(self.module_.parameters()))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predictions of the net in training, on public validation inputs."""
+        with torch.no_grad():
+            self.module_.eval()
+            outputs = self.module_(torch.as_tensor(X, device=self.device))
+            self.module_.train()
+        return self.output_to_prediction(outputs)
+
+    def run(
+        self,
+        plan: Plan,
+        executor: TorchExecutor,
+        state: dict,
+        average: TailAverage,
+        *,
+        steps_per_epoch: int,
+        on_epoch: Callable[[int], bool] = lambda epoch: False,
+        post_step: Callable[[], None] | None = None,
+    ) -> bool:
+        """Execute the plan from ``state["step"]`` on.
+
+        Returns
+        -------
+        bool
+            True when all steps ran, False when a callback or the user stopped the training. Whatever happened,
+            the module is the last complete iterate.
+        """
+        private = {"X": None, "y": None}
+        data = {
+            "dataset_train": _PublicLength(self.public_length),
+            "dataset_valid": self.validation and _Rows(self),
+        }
+        self.executor_, self.plan_, self.state_, self.average_ = executor, plan, state, average
+        self.notify("on_train_begin", **private)
+        complete = True
+        try:
+            while state["step"] < plan.steps and complete:
+                self.notify("on_epoch_begin", **private, **data)
+                executor.refresh()
+                stop = min(plan.steps, state["step"] + steps_per_epoch)
+                count = stop - state["step"]
+                while state["step"] < stop:
+                    self._one_step(plan, executor, state, average, post_step)
+                self.history.record("train_batch_count", count)
+                self._validate()
+                self.notify("on_epoch_end", **private, **data)
+                epoch = -(-state["step"] // steps_per_epoch)
+                complete = not on_epoch(epoch) or state["step"] >= plan.steps
+        except KeyboardInterrupt:
+            complete = state["step"] >= plan.steps
+        self.notify("on_train_end", **private)
+        return complete
+
+    def _one_step(self, plan, executor, state, average, post_step) -> None:
+        model = executor.model
+        self.notify("on_batch_begin", batch=None, training=True)
+        update = drive(plan.step(model, state), executor.answer)
+        if update is not None:
+            for parameter, gradient in zip(model.parameters.values(), update.gradients, strict=True):
+                parameter.grad = gradient
+            for group in self.optimizer_.param_groups:
+                if "noise_std" in group:
+                    group["noise_std"] = update.noise_std
+                if self.lr_factor is not None:
+                    group["lr"] = self.lr * self.lr_factor(state["step"] / plan.steps)
+            self.notify("on_grad_computed", named_parameters=model.parameters.items(), training=True)
+            self.optimizer_.step()
+        if post_step is not None:
+            post_step()
+        state["step"] += 1
+        average.update(state["step"], model.parameters)
+        self.notify("on_batch_end", batch=None, training=True)
+
+    def _validate(self) -> None:
+        """Loss on the public validation rows, where skorch's callbacks look for it."""
+        if self.validation is None:
+            return
+        inputs, targets, _ = self.validation
+        self.module_.eval()
+        with torch.no_grad():
+            outputs = self.module_(inputs)
+            loss = self.criterion_(outputs, targets).mean()
+        self.module_.train()
+        self.history.record("valid_loss", float(loss))
+
+
+class _Rows(torch.utils.data.Dataset):
+    """The public validation rows as a skorch data set."""
+
+    def __init__(self, engine: Engine):
+        inputs, _, y = engine.validation
+        self.X, self.y = inputs, y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, index: int):
+        return self.X[index], self.y[index]
+
+
+def check_callbacks(callbacks: list, validation: Any) -> None:
+    """Refuse callbacks that would have to look at private rows or un-noised losses.
+
+    Raises
+    ------
+    ValueError
+        For callbacks that score or stop without public validation data.
+    """
+    from skorch.callbacks import BatchScoring, EpochScoring
+
+    for callback in callbacks:
+        callback = callback[1] if isinstance(callback, tuple) else callback
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise ValueError(f"callbacks: {callback!r} is not a skorch callback")
+        if not issubclass(kind, EarlyStopping | EpochScoring | BatchScoring):
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(monitor, str) and monitor.startswith("train"):
+                raise ValueError(
+                    f"callbacks: {kind.__name__}(monitor={monitor!r}) needs a training loss, which is private; use "
+                    "monitor='valid_loss' with validation_public=(X, y), or monitor=None"
+                )
+            continue
+        if issubclass(kind, BatchScoring) or getattr(callback, "on_train", False):
+            raise ValueError(f"callbacks: {kind.__name__} would score private rows; score public ones instead")
+        if validation is None:
+            raise ValueError(
+                f"callbacks: {kind.__name__} needs data to score; pass validation_public=(X, y) with public rows"
+            )

@@ -1,0 +1,60 @@
+"""The secret randomness of a fit: which rows are drawn, and the noise. Never seeded by `random_state`."""
+
+from __future__ import annotations
+
+import secrets
+
+import numpy as np
+import torch
+
+# Above this rate a Bernoulli draw per row is cheaper than summing geometric gaps.
+_DENSE_RATE = 0.2
+
+
+class SecretRandomness:
+    """Generators for row sampling and noise, seeded by the operating system.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where noise is drawn.
+    insecure_seed : int or None
+        Reproducible noise, for tests and papers only: whoever knows the seed can subtract the noise.
+    """
+
+    def __init__(self, device: torch.device, insecure_seed: int | None = None):
+        entropy = secrets.randbits(256) if insecure_seed is None else insecure_seed
+        rows, noise = np.random.SeedSequence(entropy).spawn(2)
+        self._rows = np.random.Generator(np.random.PCG64DXSM(rows))
+        self._noise = torch.Generator(device="cpu" if device.type == "mps" else device)
+        self._noise.manual_seed(int(noise.generate_state(1, np.uint64)[0] >> 1))
+        self._device = device
+
+    def draw_rows(self, n: int, rate: float) -> np.ndarray | None:
+        """Ascending indices of a Poisson sample of `n` rows, or None for all of them at rate 1.
+
+        Gaps between successes of independent trials are geometric, so the work is that of the sample, not of n.
+        """
+        if rate >= 1:
+            return None
+        if rate > _DENSE_RATE:
+            return np.flatnonzero(self._rows.random(n) < rate)
+        picked: list[np.ndarray] = []
+        last = -1
+        while last < n:
+            mean = (n - last) * rate
+            gaps = np.minimum(self._rows.geometric(rate, int(mean + 4 * mean**0.5) + 8), n + 1)
+            positions = last + np.cumsum(gaps)
+            picked.append(positions)
+            last = int(positions[-1])
+        rows = np.concatenate(picked)
+        return rows[: np.searchsorted(rows, n)]
+
+    def normal(self, size: int) -> torch.Tensor:
+        """Independent standard normal float32 numbers on the device."""
+        noise = torch.empty(size, device=self._noise.device).normal_(generator=self._noise)
+        return noise.to(self._device)
+
+    def array_normal(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Independent standard normal float64 numbers, for releases on arrays."""
+        return self._rows.standard_normal(shape)
