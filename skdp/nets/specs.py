@@ -1,0 +1,182 @@
+"""Module specifications: plain tunable parameters that become a torch net once the shapes are public."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from skdp.contract import Public
+
+__all__ = ["MLP", "Linear", "Net", "resolve_module"]
+
+_ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+class Linear(BaseEstimator):
+    """A linear model on the inputs as they are: logistic, softmax or least-squares regression.
+
+    Parameters
+    ----------
+    bias : bool, default=True
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> from skdp.nets import Linear
+    >>> Linear().build(Public(n=100, input_shape=(4,), n_outputs=3, task="multiclass"))[1].out_features
+    3
+    """
+
+    def __init__(self, bias: bool = True):
+        self.bias = bias
+
+    def build(self, public: Public, signal: float = math.inf) -> nn.Module:
+        """The net, with zero weights."""
+        return nn.Sequential(nn.Flatten(), _zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
+
+
+class MLP(BaseEstimator):
+    """A multi-layer perceptron with a zero-initialised last layer.
+
+    Parameters
+    ----------
+    hidden_units : tuple of int, default=(64,)
+        Width of each hidden layer.
+    activation : {"tanh", "relu", "gelu", "silu"}, default="tanh"
+        Bounded activations keep per-record gradients small, which suits clipping.
+    dropout : float, default=0.0
+        Probability to drop a hidden unit in training.
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> from skdp.nets import MLP
+    >>> net = MLP(hidden_units=(8,)).build(Public(n=100, input_shape=(4,), n_outputs=1, task="binary"))
+    >>> [tuple(p.shape) for p in net.parameters()]
+    [(8, 4), (8,), (1, 8), (1,)]
+    """
+
+    def __init__(self, hidden_units: tuple[int, ...] = (64,), activation: str = "tanh", dropout: float = 0.0):
+        self.hidden_units = hidden_units
+        self.activation = activation
+        self.dropout = dropout
+
+    def build(self, public: Public, signal: float = math.inf) -> nn.Module:
+        """The net, freshly initialised from torch's generator."""
+        if self.activation not in _ACTIVATIONS:
+            names = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"MLP(activation={self.activation!r}) must be one of {names}")
+        units = (self.hidden_units,) if isinstance(self.hidden_units, int) else tuple(self.hidden_units)
+        if not all(isinstance(u, int) and u > 0 for u in units):
+            raise ValueError(f"MLP(hidden_units={self.hidden_units!r}) must be positive whole numbers")
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(public.input_shape)
+        for unit in units:
+            layers += [nn.Linear(width, unit), _ACTIVATIONS[self.activation]()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
+            width = unit
+        return nn.Sequential(*layers, _zero_linear(width, public.n_outputs))
+
+
+class Net(BaseEstimator):
+    """Any ``torch.nn.Module`` class with its keyword arguments.
+
+    Parameters
+    ----------
+    module : type
+        A subclass of ``torch.nn.Module``. Where its constructor takes ``n_features``, ``input_shape`` or
+        ``n_outputs`` and they are not given here, they are filled in from the data's public shape.
+    **kwargs
+        Arguments of the constructor; each can be tuned as ``module__<name>``.
+
+    Notes
+    -----
+    For two classes the net may give one logit or two; for K classes K logits; for a regression one output per
+    target, on the scale [-1, 1] to which targets are mapped.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skdp.nets import Net
+    >>> Net(nn.Linear, in_features=4, out_features=2).get_params()["out_features"]
+    2
+    """
+
+    def __init__(self, module: type[nn.Module], **kwargs: Any):
+        self.module = module
+        self._kwargs = kwargs
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The class and its keyword arguments by name."""
+        return {"module": self.module, **self._kwargs}
+
+    def set_params(self, **params: Any) -> Net:
+        """Set the class or any keyword argument."""
+        self.module = params.pop("module", self.module)
+        self._kwargs = {**self._kwargs, **params}
+        return self
+
+    def build(self, public: Public, signal: float = math.inf) -> nn.Module:
+        """The net, freshly initialised from torch's generator."""
+        known = inspect.signature(self.module).parameters
+        shapes = {
+            "n_features": math.prod(public.input_shape),
+            "input_shape": public.input_shape,
+            "n_outputs": public.n_outputs,
+        }
+        filled = {name: value for name, value in shapes.items() if name in known} | self._kwargs
+        try:
+            return self.module(**filled)
+        except TypeError as error:
+            raise ValueError(
+                f"module {self.module.__name__} could not be built: {error}; pass its arguments with "
+                f"Net({self.module.__name__}, ...)"
+            ) from error
+
+
+class Prebuilt(BaseEstimator):
+    """A module instance given by the user; every fit starts from a copy of its weights."""
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+
+    def build(self, public: Public, signal: float = math.inf) -> nn.Module:
+        """A copy of the instance."""
+        import copy
+
+        return copy.deepcopy(self.module)
+
+
+def _zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A zero last layer makes the first prediction the prior and costs nothing."""
+    layer = nn.Linear(width, outputs, bias=bias)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    return layer
+
+
+def resolve_module(module: Any) -> Any:
+    """The specification that ``module=`` stands for."""
+    from skdp.nets.tabular import TabularNet
+
+    if module is None:
+        return TabularNet()
+    if isinstance(module, str) and module in ("linear", "mlp"):
+        return {"linear": Linear, "mlp": MLP}[module]()
+    if isinstance(module, nn.Module):
+        return Prebuilt(module)
+    if isinstance(module, type) and issubclass(module, nn.Module):
+        return Net(module)
+    if isinstance(module, BaseEstimator) and hasattr(module, "build"):
+        return module
+    raise ValueError(
+        f"module={module!r} must be None, 'linear', 'mlp', a torch.nn.Module class or instance, or a specification "
+        "such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
+    )

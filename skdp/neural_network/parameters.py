@@ -1,0 +1,103 @@
+"""Checks of an estimator's public parameters; every message names the parameter, its value and the remedy."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import numpy as np
+
+from skdp.contract import ADJACENCIES
+
+__all__ = ["bounds_array", "check_parameters"]
+
+_CLIPPINGS = ("flat", "automatic", "global", "per-layer", "adaptive")
+
+
+def check_parameters(estimator: Any) -> None:
+    """Refuse nonsense before any data is looked at.
+
+    Raises
+    ------
+    ValueError, TypeError
+    """
+    epsilon, noise = estimator.epsilon, estimator.noise_multiplier
+    if (epsilon is None) == (noise is None):
+        raise ValueError(
+            f"epsilon={epsilon!r} and noise_multiplier={noise!r}: set exactly one of them, the other to None; one "
+            "follows from the other"
+        )
+    if epsilon is not None and not (_is_number(epsilon) and epsilon > 0):
+        raise ValueError(
+            f"epsilon={epsilon!r} must be a positive number; use epsilon=float('inf') for a fit without privacy"
+        )
+    if noise is not None and not (_is_number(noise) and noise > 0 and math.isfinite(noise)):
+        raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
+    if not (estimator.delta == "auto" or (_is_number(estimator.delta) and 0 < estimator.delta < 1)):
+        raise ValueError(f"delta={estimator.delta!r} must be 'auto' or lie strictly between 0 and 1")
+    _one_of(estimator, "adjacency", ADJACENCIES)
+    _one_of(estimator, "clipping", _CLIPPINGS)
+    _one_of(estimator, "on_invalid", ("raise", "null"))
+    _whole(estimator, "n_public", None)
+    _whole(estimator, "batch_size", "auto")
+    _whole(estimator, "max_epochs", "auto")
+    _whole(estimator, "max_physical_batch_size", "auto")
+    _whole(estimator, "insecure_noise_seed", None, least=0)
+    _positive(estimator, "lr")
+    _positive(estimator, "max_grad_norm")
+    average = estimator.average
+    if not (average == "auto" or (_is_number(average) and 0 <= average < 1)):
+        raise ValueError(f"average={average!r} must be 'auto' or a share of the last steps in [0, 1)")
+
+
+def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
+    """Public (low, high) of every column as an array of shape (columns, 2).
+
+    Raises
+    ------
+    ValueError
+        For a wrong shape, or a low that is not below its high.
+    """
+    try:
+        array = np.asarray(bounds, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={bounds!r} must be numbers: one (low, high), or one pair per column") from error
+    if array.shape == (2,):
+        array = np.tile(array, (columns, 1))
+    if array.shape != (columns, 2):
+        raise ValueError(
+            f"{name} has shape {array.shape}; pass one (low, high) for all, or an array of shape ({columns}, 2)"
+        )
+    wrong = np.flatnonzero(~(np.isfinite(array).all(axis=1) & (array[:, 0] < array[:, 1])))
+    if len(wrong):
+        raise ValueError(
+            f"{name}: column {wrong[0]} has bounds {tuple(array[wrong[0]].tolist())}; low must be finite and below high"
+        )
+    return array
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _one_of(estimator: Any, name: str, known: tuple[str, ...]) -> None:
+    value = getattr(estimator, name)
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}")
+
+
+def _whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
+    value = getattr(estimator, name)
+    if value is default or (isinstance(value, str) and value == default):
+        return
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be {default!r} or a whole number of at least {least}")
+
+
+def _positive(estimator: Any, name: str) -> None:
+    value = getattr(estimator, name)
+    if value == "auto":
+        return
+    if not (_is_number(value) and value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name}={value!r} must be 'auto' or a positive finite number")

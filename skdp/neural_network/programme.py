@@ -1,0 +1,150 @@
+"""Everything about a fit that is decided before a row is read: the numbers, the price list, the noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from skdp.accounting import Calibration, calibrate, noise_multiplier
+from skdp.contract import Charge, Plan, Public, Touch
+from skdp.mechanisms import TrainingPlan, resolve_mechanism
+from skdp.nets import resolve_module
+from skdp.neural_network.settings import Settings, resolve_settings, steps_per_epoch
+from skdp.releases import bounds_touches, class_counts_touch
+
+__all__ = ["Programme", "draw_up"]
+
+# Shares of the squared signal that pay for estimates made before training.
+SHARES = {"feature bounds": 0.04, "target bounds": 0.04, "class counts": 0.02}
+
+
+@dataclass(frozen=True)
+class Programme:
+    """A fit before it starts.
+
+    Parameters
+    ----------
+    public : Public
+    settings : Settings
+    signal : float
+        Gaussian-DP parameter of the budget times n.
+    spec : object
+        Module specification.
+    plan : Plan
+        The mechanism's programme of queries.
+    estimates : dict of str to tuple of Touch
+        Touches of the releases made before training, by what they estimate.
+    charge : Charge
+        Everything that this fit may spend.
+    epsilon, delta : float
+        The budget; epsilon is ``inf`` for a fit without noise.
+    scale : float or None
+        Noise multiplier of a training step.
+    certificate : Calibration or None
+        Accountant's word that the charge stays within the budget, where it was calibrated.
+    """
+
+    public: Public
+    settings: Settings
+    signal: float
+    spec: Any
+    plan: Plan
+    estimates: dict[str, tuple[Touch, ...]]
+    charge: Charge
+    epsilon: float | None
+    delta: float
+    scale: float | None
+    certificate: Calibration | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps of one epoch."""
+        return steps_per_epoch(self.settings.sampling_rate)
+
+
+def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, ...]) -> Programme:
+    """Resolve every ``"auto"``, calibrate the noise and write the price list.
+
+    Parameters
+    ----------
+    estimator : DPClassifier or DPRegressor
+        Its public parameters.
+    public : Public
+    delta : float
+        Already resolved.
+    estimates : tuple of str
+        Keys of `SHARES` to be released before training.
+    """
+    epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
+    mu = signal_to_noise(estimator, delta)
+    spec = resolve_module(estimator.module)
+    settings = resolve_settings(public, mu, spec, _given(estimator, public), epochs)
+    training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
+    mechanism = resolve_mechanism(estimator.mechanism)
+
+    def at(scale: float | None) -> tuple[Plan, dict[str, tuple[Touch, ...]], Charge]:
+        plan = mechanism.plan(public, training, scale)
+        touches = {name: _touches(name, _estimate_multiplier(name, settings, scale)) for name in estimates}
+        extra = tuple(touch for group in touches.values() for touch in group)
+        return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, public.unit)
+
+    certificate = None
+    if estimator.epsilon is None:
+        scale = float(estimator.noise_multiplier)
+    elif math.isinf(estimator.epsilon):
+        scale = None
+    else:
+        certificate = calibrate(lambda scale: at(scale)[2], estimator.epsilon, delta)
+        scale = certificate.scale
+    plan, touches, charge = at(scale)
+    return Programme(
+        public=public,
+        settings=settings,
+        signal=mu * public.n,
+        spec=spec,
+        plan=plan,
+        estimates=touches,
+        charge=charge,
+        epsilon=estimator.epsilon,
+        delta=delta,
+        scale=scale,
+        certificate=certificate,
+    )
+
+
+def signal_to_noise(estimator: Any, delta: float) -> float:
+    """Gaussian-DP parameter mu of the whole budget: 1 over the noise multiplier of one release that spends it."""
+    if estimator.epsilon is None:
+        # A guess is enough here: it chooses learning rates, not noise.
+        return 1 / float(estimator.noise_multiplier)
+    return math.inf if math.isinf(estimator.epsilon) else 1 / noise_multiplier(estimator.epsilon, delta)
+
+
+def _given(estimator: Any, public: Public) -> dict[str, Any]:
+    """What the user fixed, by field of `Settings`."""
+    names = ("lr", "max_grad_norm", "average")
+    given = {name: getattr(estimator, name) for name in names if getattr(estimator, name) != "auto"}
+    if estimator.batch_size != "auto":
+        given["sampling_rate"] = min(1.0, estimator.batch_size / public.n)
+    return given
+
+
+def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
+    if name == "class counts":
+        return (class_counts_touch(multiplier),)
+    # Two histograms share what one estimate may cost.
+    return bounds_touches(name, multiplier and multiplier * math.sqrt(2))
+
+
+def _estimate_multiplier(name: str, settings: Settings, scale: float | None) -> float | None:
+    """Multiplier of one release whose squared signal is a given share of the training's.
+
+    The training's signal at multiplier z is that of the Gaussian limit, q sqrt(T (exp(1/z^2) - 1)); evaluated at a
+    fixed z of 1 for subsampled training, so that the estimate's multiplier stays proportional to `scale`.
+    """
+    if scale is None:
+        return None
+    rate, steps = settings.sampling_rate, settings.steps
+    signal = rate**2 * steps * (1.0 if rate == 1 else math.e - 1)
+    return scale / math.sqrt(SHARES[name] * signal)

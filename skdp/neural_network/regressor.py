@@ -1,0 +1,223 @@
+"""`DPRegressor`: a private regressor that works wherever scikit-learn's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import RegressorMixin
+
+from skdp.contract import Public
+from skdp.neural_network.base import DPEstimator
+from skdp.neural_network.fitting import Estimates
+from skdp.neural_network.parameters import bounds_array
+from skdp.neural_network.problem import Problem, encode_features, regression_problem
+
+__all__ = ["DPRegressor"]
+
+
+class DPRegressor(RegressorMixin, DPEstimator):
+    """Differentially private neural network regressor, for one or several targets.
+
+    Parameters
+    ----------
+    module : None, "linear", "mlp", torch.nn.Module class or instance, or specification, default=None
+        The net. None is a default for tables (`skdp.nets.TabularNet`). A specification such as
+        ``MLP(hidden_units=(64,))`` or ``Net(MyModule, width=8)`` has parameters that a grid search can tune as
+        ``module__hidden_units``.
+    mechanism : str or Mechanism, default="dp-sgd"
+        How the net is trained privately.
+    epsilon : float or None, default=1.0
+        Privacy budget of one `fit`; smaller is more private. ``float("inf")`` trains without privacy. None
+        together with `noise_multiplier` lets epsilon follow from the noise.
+    delta : float or "auto", default="auto"
+        Probability that the guarantee may fail; "auto" is the largest power of ten at most 1/(10 n).
+    adjacency : {"zero-out", "replace-one", "add-remove"}, default="zero-out"
+        What neighbouring data sets differ in: one row nulled, one row replaced, or one row more.
+    n_public : int, optional
+        Declared number of rows; needed for (and only for) ``"add-remove"``, where the real number is private.
+    noise_multiplier : float, optional
+        Standard deviation of the noise over the clip norm; instead of `epsilon`.
+    clipping : {"flat", "automatic", "global", "per-layer", "adaptive"}, default="flat"
+        How a record's gradient is brought under the clip norm.
+    max_grad_norm : float or "auto", default="auto"
+        Clip norm of a record's gradient.
+    batch_size : int or "auto", default="auto"
+        *Expected* number of rows in a step; rows are drawn independently, so the real number varies.
+    max_epochs : int or "auto", default="auto"
+        Passes over the data, in expectation.
+    lr : float or "auto", default="auto"
+        Learning rate on the mean gradient.
+    optimizer : "auto", "sgd", "adam", "dp-adam", torch.optim class or specification, default="auto"
+        Specifications such as ``SGD(momentum=0.9)`` are in `skdp.optimizers`.
+    lr_schedule : {None, "cosine", "linear"} or callable, default=None
+        Factor on the learning rate as a function of the share of steps done.
+    average : float or "auto", default="auto"
+        Share of the last steps whose iterates are averaged; costs no privacy.
+    feature_bounds : "private", (low, high), array-like of shape (n_features, 2) or None, default="private"
+        Range of each column, which is mapped to [-1, 1]. Public bounds cost nothing; "private" estimates them with
+        a 4 % share of the budget; None uses values as they are. Images and tokens are never estimated.
+    y_bounds : (low, high), array-like of shape (n_targets, 2) or None, default=None
+        Range of the target, which is mapped to [-1, 1]; predictions stay within it. Public bounds cost nothing; None
+        estimates them with a 4 % share of the budget.
+    init_params : dict or torch.nn.Module, optional
+        State to start from, for instance from training on public data.
+    validation_public : tuple (X, y), optional
+        *Public* rows on which scoring and early-stopping callbacks may look.
+    on_invalid : {"raise", "null"}, default="raise"
+        Rows with missing, infinite or unknown values: an error that names the column, or rows that count for
+        nothing.
+    device : str, default="auto"
+        "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where the work is worth it.
+    max_physical_batch_size : int or "auto", default="auto"
+        Rows per backward pass; changes memory and time, never the result's distribution.
+    warm_start : bool, default=False
+        Go on from the weights of the last fit; `privacy_` then composes all fits.
+    callbacks : list, optional
+        skorch callbacks. They see the net and public values, never rows or training losses.
+    verbose : int, default=0
+        1 prints a line per epoch.
+    random_state : int, RandomState or None, default=None
+        Seeds initialisation only. Noise and sampling are seeded by the operating system, so two fits with one
+        `random_state` differ: reproducible noise could be subtracted.
+    insecure_noise_seed : int, optional
+        Reproducible noise, for tests and papers; the statement says so.
+
+    Attributes
+    ----------
+    privacy_ : PrivacyStatement
+        What the fit cost, with everything it rests on.
+    module_ : torch.nn.Module
+        The trained net, on scaled inputs and targets.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        When X has column names.
+    n_iter_ : int
+        Epochs run.
+    feature_bounds_ : ndarray of shape (n_features, 2) or None
+    y_bounds_ : ndarray of shape (n_targets, 2)
+
+    Notes
+    -----
+    *Formal guarantee.* As for `DPClassifier`.
+
+    See Also
+    --------
+    DPClassifier : The same for labels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdp import DPRegressor
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(2000, 3))
+    >>> y = 3 * X[:, 0] - X[:, 1]
+    >>> model = DPRegressor(epsilon=1.0, feature_bounds=(-1, 1), y_bounds=(-4, 4)).fit(X, y)
+    >>> model.score(X, y) > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        module: Any = None,
+        *,
+        mechanism: Any = "dp-sgd",
+        epsilon: float | None = 1.0,
+        delta: float | str = "auto",
+        adjacency: str = "zero-out",
+        n_public: int | None = None,
+        noise_multiplier: float | None = None,
+        clipping: str = "flat",
+        max_grad_norm: float | str = "auto",
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        lr: float | str = "auto",
+        optimizer: Any = "auto",
+        lr_schedule: Any = None,
+        average: float | str = "auto",
+        feature_bounds: Any = "private",
+        y_bounds: Any = None,
+        init_params: Any = None,
+        validation_public: Any = None,
+        on_invalid: str = "raise",
+        device: str = "auto",
+        max_physical_batch_size: int | str = "auto",
+        warm_start: bool = False,
+        callbacks: Any = None,
+        verbose: int = 0,
+        random_state: Any = None,
+        insecure_noise_seed: int | None = None,
+    ):
+        self.module = module
+        self.mechanism = mechanism
+        self.epsilon = epsilon
+        self.delta = delta
+        self.adjacency = adjacency
+        self.n_public = n_public
+        self.noise_multiplier = noise_multiplier
+        self.clipping = clipping
+        self.max_grad_norm = max_grad_norm
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.optimizer = optimizer
+        self.lr_schedule = lr_schedule
+        self.average = average
+        self.feature_bounds = feature_bounds
+        self.y_bounds = y_bounds
+        self.init_params = init_params
+        self.validation_public = validation_public
+        self.on_invalid = on_invalid
+        self.device = device
+        self.max_physical_batch_size = max_physical_batch_size
+        self.warm_start = warm_start
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+        self.insecure_noise_seed = insecure_noise_seed
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predicted targets, within their bounds.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features) or (n, ...)
+
+        Returns
+        -------
+        ndarray of float64 of shape (n,) or (n, n_targets)
+        """
+        return self._targets(self._outputs(X))
+
+    # ------------------------------------------------------------------ parts of the fit
+    def _targets(self, outputs: torch.Tensor) -> np.ndarray:
+        """Raw outputs on the scale of the targets."""
+        low, high = self.y_bounds_.T
+        scaled = outputs.double().numpy().reshape(len(outputs), -1).clip(-1, 1)
+        targets = low + (scaled + 1) / 2 * (high - low)
+        return targets[:, 0] if self._one_target else targets
+
+    def _problem(self, X: Any, y: Any, sample_weight: Any) -> Problem:
+        return regression_problem(self, X, y, sample_weight)
+
+    def _given_estimates(self, problem: Problem) -> Estimates:
+        given = super()._given_estimates(problem)
+        if self.y_bounds is not None:
+            given.target_bounds = bounds_array("y_bounds", self.y_bounds, problem.public.n_outputs)
+        return given
+
+    def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:
+        return super()._missing(public, tokens) + (("target bounds",) if self.y_bounds is None else ())
+
+    def _labels(self, outputs: torch.Tensor) -> np.ndarray:
+        """Predictions of raw outputs on the net's own scale, for scoring callbacks."""
+        return outputs.cpu().numpy()
+
+    def _encode_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs, y = encode_features(self, X, reset=False), np.asarray(y, dtype=np.float64)
+        return inputs, y, y

@@ -1,0 +1,86 @@
+"""The numbers of a fit that the user left at ``"auto"``, from public quantities only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from skdp.contract import Public
+from skdp.nets import TabularNet
+from skdp.neural_network.recipe import auto_recipe
+
+__all__ = ["Settings", "resolve_settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Resolved training numbers.
+
+    Parameters
+    ----------
+    sampling_rate : float
+    steps : int
+    lr : float
+        On the mean gradient.
+    momentum : float
+        Of the default optimizer.
+    max_grad_norm : float
+    average : float
+        Share of the last steps whose iterates are averaged.
+    """
+
+    sampling_rate: float
+    steps: int
+    lr: float
+    momentum: float
+    max_grad_norm: float
+    average: float
+
+
+def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any], epochs: int | None) -> Settings:
+    """Automatic values, then the user's own in their place.
+
+    Parameters
+    ----------
+    public : Public
+    mu : float
+        Gaussian-DP parameter of the budget (``inf`` without noise).
+    spec : object
+        Module specification.
+    given : dict
+        Fields of `Settings` that the user fixed.
+    epochs : int or None
+        The user's number of epochs.
+    """
+    # More signal than this changes no automatic value, and keeps a fit without noise finite.
+    signal = min(mu, 10.0) * public.n
+    if isinstance(spec, TabularNet):
+        auto = auto_recipe(public, signal)
+        auto = Settings(**{name: getattr(auto, name) for name in Settings.__dataclass_fields__})
+    else:
+        auto = _for_any_net(public, signal, given.get("max_grad_norm", 1.0))
+    settings = replace(auto, **given)
+    if epochs is not None:
+        settings = replace(settings, steps=epochs * steps_per_epoch(settings.sampling_rate))
+    return settings
+
+
+def steps_per_epoch(rate: float) -> int:
+    """Steps after which every row was expected to take part once."""
+    return max(1, math.ceil(1 / rate - 1e-9))
+
+
+def _for_any_net(public: Public, signal: float, clip: float) -> Settings:
+    """Values that suited linear models and small perceptrons on tables and images.
+
+    Small data is trained on in full batches, which cost no more privacy than one release; the learning rate is in
+    units of the clip norm and grows slowly with the signal.
+    """
+    if public.n < 3000:
+        rate, steps = 1.0, 100
+    else:
+        rate, steps = min(1.0, max(0.05, 512 / public.n)), 400
+    lr = min(0.6, max(0.05, 0.5 * (signal / 1e4) ** 0.35))
+    clip = clip if math.isfinite(clip) else 1.0
+    return Settings(rate, steps, lr / clip, 0.9, clip, 0.25)

@@ -1,0 +1,15 @@
+"""Noisy statistics of arrays, each a charged Gaussian release."""
+
+from __future__ import annotations
+
+from skdp.releases.arrays import ArrayExecutor
+from skdp.releases.bounds import bounds_queries, bounds_touches
+from skdp.releases.class_counts import class_counts_queries, class_counts_touch
+
+__all__ = [
+    "ArrayExecutor",
+    "bounds_queries",
+    "bounds_touches",
+    "class_counts_queries",
+    "class_counts_touch",
+]
