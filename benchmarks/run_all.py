@@ -1,0 +1,19 @@
+"""Run every benchmark in turn; arguments are passed on to each.
+
+    python benchmarks/run_all.py [--quick]
+
+Accuracy needs ``SKDP_DATA_DIR`` for the data sets that are not shipped and runs on what it finds.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+if __name__ == "__main__":
+    for name in ("calibration", "speed", "accuracy"):
+        print(f"== {name}", flush=True)
+        subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=True, cwd=HERE.parent)
