@@ -1,0 +1,8 @@
+"""Tables into numbers by public knowledge alone."""
+
+from __future__ import annotations
+
+from skdp.preprocessing.encoder import SchemaEncoder
+from skdp.preprocessing.schema import Column, Schema
+
+__all__ = ["Column", "Schema", "SchemaEncoder"]
