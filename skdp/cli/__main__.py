@@ -1,0 +1,10 @@
+"""``python -m skdp.cli``."""
+
+from __future__ import annotations
+
+import sys
+
+from skdp.cli.entry import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""The models that ``skdp baseline`` compares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Contender", "contenders"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model of the comparison, not yet trained.
+
+    Parameters
+    ----------
+    name : str
+    estimator : object
+        A scikit-learn classifier.
+    private : bool
+        Whether it is trained with noise; the others see the rows as they are.
+    """
+
+    name: str
+    estimator: Any
+    private: bool
+
+
+def contenders(
+    epsilons: Sequence[float],
+    *,
+    delta: float | str,
+    mechanism: str,
+    device: str,
+    seed: int | None,
+    classes: Sequence[Any],
+    progress: Callable[[float], None],
+) -> list[Contender]:
+    """Models for encoded rows in [-1, 1], the ordinary ones first.
+
+    Parameters
+    ----------
+    epsilons : sequence of float
+        One private linear model and one private default net for each.
+    delta : float or "auto"
+    mechanism, device : str
+    seed : int or None
+        Of initial weights.
+    classes : sequence
+        Public labels.
+    progress : callable
+        Told the share of the running fit that is done.
+
+    Returns
+    -------
+    list of Contender
+    """
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from skorch.callbacks import Callback
+
+    from skdp import DPClassifier
+    from skdp.nets import Linear
+
+    class Report(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            progress(min(1.0, len(net.history) / net.max_epochs))
+
+    def private(module, epsilon):
+        return DPClassifier(
+            module,
+            mechanism=mechanism,
+            epsilon=epsilon,
+            delta=delta,
+            # What the encoder guarantees; stating it makes the statement list it among the public facts.
+            feature_bounds=(-1, 1),
+            classes=list(classes),
+            device=device,
+            random_state=seed,
+            callbacks=[Report()],
+        )
+
+    models = [
+        Contender("majority class", DummyClassifier(strategy="prior"), private=False),
+        Contender("logistic regression", LogisticRegression(max_iter=2000), private=False),
+    ]
+    for epsilon in epsilons:
+        # Without noise the same estimators are ordinary models, and must not be called anything else.
+        noisy = math.isfinite(epsilon)
+        for name, module in (("linear model", Linear()), ("default net", None)):
+            models.append(Contender("private " * noisy + name, private(module, epsilon), private=noisy))
+    return models
