@@ -1,0 +1,119 @@
+"""One statement for several fits on the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from dp_accounting import dp_event
+
+from skdp.accounting import accountants
+from skdp.accounting.statement import PrivacyStatement, event_delta, not_private, unique, versions
+
+FIXED_BEFORE = "every fit and its budget were decided before the first result was seen"
+
+
+def compose(
+    statements: Iterable[PrivacyStatement], *, delta: float | None = None, accountant: str = "auto"
+) -> PrivacyStatement:
+    """One statement for several fits on the same rows.
+
+    Parameters
+    ----------
+    statements : iterable of PrivacyStatement
+        All with one adjacency and one unit.
+    delta : float, optional
+        Of the composed claim; the largest of theirs when None. It is not their sum: the composed event has a
+        curve of its own, which is read at one delta, and each of theirs was chosen small beside 1 / n.
+    accountant : {"auto", "analytic", "pld", "tilted-pld", "rdp"}
+
+    Returns
+    -------
+    PrivacyStatement
+        Its `event` is the composition of theirs; where a fit stopped early, the claim is about the whole
+        plans.
+
+    Raises
+    ------
+    ValueError
+        Nothing to compose, different adjacencies or units, or a delta that is too large for n or used up by
+        failure probabilities.
+
+    Notes
+    -----
+    *Formal guarantee*: releasing all the results together is (epsilon, delta)-differentially private,
+    provided that every fit and its budget were decided before the first result was seen.
+
+    Examples
+    --------
+    >>> from skdp.contract import Charge, Gaussian, Poisson, Touch
+    >>> charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000),))
+    >>> one = PrivacyStatement.from_charge(charge, 1e-5, mechanism="dp-sgd", n=50_000)
+    >>> both = compose([one, one])
+    >>> round(one.epsilon, 2), round(both.epsilon, 2)
+    (1.83, 2.58)
+    """
+    parts = list(statements)
+    if not parts:
+        raise ValueError("statements=[] holds nothing to compose; pass at least one PrivacyStatement")
+    for name in ("adjacency", "unit"):
+        kinds = sorted({getattr(part, name) for part in parts})
+        if len(kinds) > 1:
+            raise ValueError(
+                f"statements of different {name} ({', '.join(kinds)}) do not compose: each speaks of other "
+                f"neighbours; fit all models with one {name}"
+            )
+    adjacency, n, largest = (
+        parts[0].adjacency,
+        max(part.n for part in parts),
+        max(part.delta for part in parts),
+    )
+    delta = largest if delta is None else delta
+    if delta != 0:
+        accountants.resolve_delta(delta, n)
+    fail = math.fsum(part.delta_fail for part in parts)
+    budget = event_delta(delta, fail)
+    event = dp_event.ComposedDpEvent([part.event for part in parts])
+    claimed = dp_event.ComposedDpEvent([part.claimed_event for part in parts])
+    early = any(part.planned_event is not None for part in parts)
+    name = accountants.which_accountant(claimed, adjacency, accountant, budget)
+    claim = accountants.epsilon(claimed, budget, adjacency, name)
+    counts = Counter(part.mechanism for part in parts)
+    mechanisms = ", ".join(f"{k} x {mechanism}" if k > 1 else mechanism for mechanism, k in counts.items())
+    read_at = f"all fits are accounted for together, as one event read at delta = {delta:g}"
+    return PrivacyStatement(
+        epsilon=claim,
+        delta=delta,
+        adjacency=adjacency,
+        unit=parts[0].unit,
+        mechanism=mechanisms,
+        noise_multiplier=_common(part.noise_multiplier for part in parts),
+        sampling_rate=_common(part.sampling_rate for part in parts),
+        steps=sum(part.steps for part in parts),
+        event=event,
+        accountant=name,
+        n=n,
+        status="interrupted" if early else _common(part.status for part in parts) or "resumed",
+        planned_event=claimed if early else None,
+        executed_epsilon=accountants.epsilon(event, budget, adjacency) if early else None,
+        delta_fail=fail,
+        split="; ".join(unique(part.split for part in parts if part.split)),
+        public=unique(line for part in parts for line in part.public),
+        assumptions=unique(
+            [
+                *(line for part in parts for line in part.assumptions),
+                *[FIXED_BEFORE] * (len(parts) > 1),
+                read_at + ", the largest of theirs" * (delta == largest),
+            ]
+        ),
+        warnings=unique([*not_private(claim), *(line for part in parts for line in part.warnings)]),
+        versions=versions(),
+    )
+
+
+def _common(values: Iterable[Any]) -> Any:
+    """The value that all share, or None."""
+    kinds = set(values)
+    return kinds.pop() if len(kinds) == 1 else None

@@ -1,0 +1,63 @@
+"""Renyi differential privacy by `dp_accounting`: looser than the PLD, for events that have no PLD."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+from dp_accounting import dp_event
+from dp_accounting.rdp import RdpAccountant
+
+from skdp.accounting.relations import Phases, given
+
+# few of the fractional orders, whose series are slow, and large ones for tiny epsilons
+ORDERS = np.concatenate(
+    [
+        1 + np.geomspace(1e-3, 0.1, 5),
+        np.arange(1.2, 11, 0.2),
+        np.arange(11, 64),
+        2.0 ** np.arange(6, 13, 0.5) // 1,
+    ]
+)
+
+
+def _curve(parts: Phases, adjacency: str) -> np.ndarray:
+    curve = np.zeros_like(ORDERS)
+    for leaf, count in parts:
+        event, relation = given(leaf, adjacency, "rdp")
+        curve += _quietly(event, relation, count)
+    return curve
+
+
+def _quietly(event: dp_event.DpEvent, relation: object, count: int) -> np.ndarray:
+    """dp_accounting's curve; orders that do not converge are logged and left out there, which is safe."""
+    logger = logging.getLogger("absl")
+    logger.addFilter(_silence)
+    try:
+        with np.errstate(all="ignore"):
+            return RdpAccountant(ORDERS, relation).compose(event, count).rdp
+    finally:
+        logger.removeFilter(_silence)
+
+
+def _silence(record: logging.LogRecord) -> bool:
+    return "_compute_log_a_frac" not in str(record.msg)
+
+
+def renyi_epsilon(parts: Phases, delta: float, adjacency: str) -> float:
+    """Conversion of Canonne, Kamath & Steinke (2020), and of total variation for very large delta."""
+    if delta == 0:
+        return math.inf
+    curve = _curve(parts, adjacency)
+    if np.any(delta**2 >= -np.expm1(-curve)):
+        return 0.0
+    bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    return max(0.0, float(np.nanmin(bounds)))
+
+
+def renyi_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
+    """The same conversion the other way round."""
+    curve = _curve(parts, adjacency)
+    logs = (ORDERS - 1) * (curve - epsilon + np.log1p(-1 / ORDERS)) - np.log(ORDERS)
+    return min(math.exp(min(0.0, float(np.nanmin(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))

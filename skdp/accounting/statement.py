@@ -1,0 +1,391 @@
+"""What a fit promises, in a form to hand to somebody else."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dp_accounting import dp_event
+
+from skdp.accounting import accountants, statement_json, statement_text
+from skdp.accounting.events_json import event_from_dict, event_to_dict
+from skdp.accounting.relations import check_adjacency
+from skdp.contract import Charge
+
+FIRST_ASSUMPTION = "each row of X was computed from that record alone and from public values"
+CAVEATS = (
+    "noise is drawn in floating point and not from a cryptographically secure generator; the guarantee is "
+    "that of the mechanism in real arithmetic, and running times are not covered",
+)
+NOT_PRIVATE = "NOT PRIVATE: no noise was added (epsilon = infinity), so nobody is protected"
+STATUSES = ("complete", "resumed", "interrupted")
+
+
+@dataclass(frozen=True)
+class PrivacyStatement:
+    """What was promised, about whom, under which assumptions, and from which event it follows.
+
+    Usually made by `from_charge` at the end of a fit and read from an estimator's ``privacy_``.
+
+    Parameters
+    ----------
+    epsilon : float
+        The claim. For a fit that stopped early this is what the *whole plan* costs.
+    delta : float
+        In [0, 1), together with `epsilon`.
+    adjacency : {"zero-out", "replace-one", "add-remove"}
+    unit : str
+        What one neighbour differs in, ``"row"`` unless a unit column was given.
+    mechanism : str
+        Name of the mechanism.
+    noise_multiplier : float or None
+        Standard deviation over zero-out sensitivity of one query of the largest touch; None where there are
+        several or no noise.
+    sampling_rate : float or None
+    steps : int
+        Queries of the largest touch that were executed.
+    event : DpEvent
+        What was executed, as `dp_accounting` describes it.
+    accountant : {"analytic", "pld", "tilted-pld", "rdp"}
+    n : int
+        Public number of units.
+    status : {"complete", "resumed", "interrupted"}
+    target_epsilon : float, optional
+        What was asked for; None where the noise multiplier was.
+    planned_event : DpEvent, optional
+        The whole plan, where it was not executed in full.
+    executed_epsilon : float, optional
+        What `event` alone costs, where it was not executed in full. Valid only if the stop did not depend on
+        results.
+    delta_fail : float
+        Part of `delta` that is not spent on the event.
+    split : str
+        How the rows came to this fit; empty when it saw all of them.
+    public, assumptions, warnings : tuple of str
+        What was taken as public; what the claim rests on; what the reader should know.
+    versions : mapping of str to str
+
+    Notes
+    -----
+    *Formal guarantee*: the composition that the claim's event describes is (epsilon, delta)-differentially
+    private for `adjacency`, under `assumptions`.
+
+    Examples
+    --------
+    >>> from skdp.contract import Charge, Gaussian, Poisson, Touch
+    >>> charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000),))
+    >>> statement = PrivacyStatement.from_charge(charge, 1e-5, mechanism="dp-sgd", n=50_000)
+    >>> print(f"{statement.epsilon:.2f} {statement.adjacency} {statement.accountant}")
+    1.83 zero-out pld
+    >>> PrivacyStatement.from_json(statement.to_json()) == statement
+    True
+    """
+
+    epsilon: float
+    delta: float
+    adjacency: str
+    unit: str
+    mechanism: str
+    noise_multiplier: float | None
+    sampling_rate: float | None
+    steps: int
+    event: dp_event.DpEvent = field(hash=False)
+    accountant: str
+    n: int
+    status: str = "complete"
+    target_epsilon: float | None = None
+    planned_event: dp_event.DpEvent | None = field(default=None, hash=False)
+    executed_epsilon: float | None = None
+    delta_fail: float = 0.0
+    split: str = ""
+    public: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = (FIRST_ASSUMPTION,)
+    warnings: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_adjacency(self.adjacency)
+        if not statement_json.is_number(self.epsilon) or not self.epsilon >= 0:
+            raise ValueError(f"epsilon={self.epsilon!r} must be a number of 0 or more")
+        if not statement_json.is_number(self.delta) or not 0 <= self.delta < 1:
+            raise ValueError(f"delta={self.delta!r} must be a number in [0, 1)")
+        if not statement_json.is_number(self.delta_fail) or not 0 <= self.delta_fail <= self.delta:
+            raise ValueError(f"delta_fail={self.delta_fail!r} must lie between 0 and delta={self.delta!r}")
+        if self.status not in STATUSES:
+            raise ValueError(f"status={self.status!r} must be one of {', '.join(STATUSES)}")
+        if self.accountant not in accountants.ACCOUNTANTS:
+            raise ValueError(
+                f"accountant={self.accountant!r} must be one of {', '.join(accountants.ACCOUNTANTS)}"
+            )
+        for name in ("event", "planned_event"):
+            value = getattr(self, name)
+            if isinstance(value, dp_event.DpEvent):  # as a file would give it back, so that equality survives
+                object.__setattr__(self, name, event_from_dict(event_to_dict(value)))
+            elif value is not None or name == "event":
+                raise ValueError(f"{name}={value!r} must be a dp_accounting event")
+        for name in ("public", "assumptions", "warnings"):
+            value = getattr(self, name)
+            if isinstance(value, str) or not all(isinstance(line, str) for line in value):
+                raise ValueError(f"{name}={value!r} must be a tuple of strings")
+            object.__setattr__(self, name, tuple(value))
+
+    # -------------------------------------------------------------- figures
+    @property
+    def claimed_event(self) -> dp_event.DpEvent:
+        """The event whose cost `epsilon` is: the whole plan where it was not executed in full."""
+        return self.event if self.planned_event is None else self.planned_event
+
+    @property
+    def planned_epsilon(self) -> float:
+        """What the whole plan costs; the same as `epsilon`."""
+        return self.epsilon
+
+    @property
+    def attack_accuracy(self) -> float:
+        """Best share of right guesses that anybody can reach about one unit; see `attack_accuracy`."""
+        return statement_text.attack_accuracy(self.epsilon, self.delta)
+
+    # -------------------------------------------------------------- making one
+    @classmethod
+    def from_charge(
+        cls,
+        charge: Charge,
+        delta: float,
+        *,
+        executed: Mapping[str, int] | None = None,
+        mechanism: str,
+        n: int,
+        target_epsilon: float | None = None,
+        certificate: Any = None,
+        public: Iterable[str] = (),
+        assumptions: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+        status: str | None = None,
+        accountant: str = "auto",
+    ) -> PrivacyStatement:
+        """The statement of a fit, from its charge and what was executed of it.
+
+        Parameters
+        ----------
+        charge : Charge
+            Everything that was reserved.
+        delta : float
+            Of the claim, `charge.delta_fail` included.
+        executed : mapping of str to int, optional
+            Queries spent by touch name (``book.settle(...)``); None means everything. If it is less than the
+            charge, the claim is the planned epsilon and the executed one is computed and stated beside it.
+        mechanism : str
+        n : int
+            Public number of units.
+        target_epsilon : float, optional
+        certificate : Calibration, optional
+            Result of `calibrate` for this charge. Its certified epsilon is the claim, so that no accountant
+            runs here unless the fit stopped early.
+        public, assumptions, warnings : iterable of str
+            Added to what every statement says.
+        status : {"complete", "resumed", "interrupted"}, optional
+            Derived from `executed` when None.
+        accountant : {"auto", "analytic", "pld", "tilted-pld", "rdp"}
+            Used where there is no certificate.
+
+        Returns
+        -------
+        PrivacyStatement
+
+        Raises
+        ------
+        ValueError
+            More was executed than reserved, or the certificate speaks of another delta or adjacency.
+        """
+        counts = {t.name: t.count for t in charge.touches} if executed is None else dict(executed)
+        unknown = set(counts) - {t.name for t in charge.touches}
+        if unknown:
+            raise ValueError(f"executed={counts} names touches that are not in the charge: {sorted(unknown)}")
+        event, planned = charge.event(counts), charge.event()
+        whole = all(counts.get(t.name, 0) == t.count for t in charge.touches)
+        budget = event_delta(delta, charge.delta_fail)
+        if certificate is None:
+            name = accountants.which_accountant(planned, charge.adjacency, accountant, budget)
+            claim = accountants.epsilon(planned, budget, charge.adjacency, name)
+        else:
+            _check_certificate(certificate, charge, delta)
+            name, claim = certificate.accountant, certificate.epsilon
+        main = max(charge.touches, key=lambda t: t.count, default=None)
+        noise = main.noise if main else None
+        number = "declared number" if charge.adjacency == "add-remove" else "number"
+        return cls(
+            epsilon=float(claim),
+            delta=float(delta),
+            adjacency=charge.adjacency,
+            unit=charge.unit,
+            mechanism=mechanism,
+            noise_multiplier=None if noise is None else noise.combined,
+            sampling_rate=main.sampler.rate if main else None,
+            steps=counts.get(main.name, 0) if main else 0,
+            event=event,
+            accountant=name,
+            n=int(n),
+            status=status or ("complete" if whole else "interrupted"),
+            target_epsilon=target_epsilon,
+            planned_event=None if whole else planned,
+            executed_epsilon=None if whole else accountants.epsilon(event, budget, charge.adjacency),
+            delta_fail=charge.delta_fail,
+            split=charge.split,
+            public=unique((f"the {number} of {charge.unit}s, n = {int(n)}", *public)),
+            assumptions=unique((FIRST_ASSUMPTION, *assumptions)),
+            warnings=unique((*not_private(claim), *warnings, *CAVEATS)),
+            versions=versions(),
+        )
+
+    # -------------------------------------------------------------- forms
+    @property
+    def text(self) -> str:
+        """A page of prose, wrapped at 100 columns; epsilon is rounded up."""
+        return statement_text.text(self)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return statement_text.html(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The statement in plain JSON types.
+
+        Returns
+        -------
+        dict
+        """
+        return statement_json.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> PrivacyStatement:
+        """The statement that `to_dict` wrote.
+
+        Parameters
+        ----------
+        plain : mapping
+
+        Returns
+        -------
+        PrivacyStatement
+
+        Raises
+        ------
+        ValueError
+            Not a statement, a version that this skdp does not know, or impossible values.
+        """
+        return statement_json.from_dict(cls, plain)
+
+    def to_json(self) -> str:
+        """The statement as JSON text; `from_json` gives back an equal one.
+
+        Returns
+        -------
+        str
+        """
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> PrivacyStatement:
+        """The statement that `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+
+        Returns
+        -------
+        PrivacyStatement
+
+        Raises
+        ------
+        ValueError
+            Malformed JSON, not a statement, a version that this skdp does not know, or impossible values.
+        """
+        return statement_json.from_json(cls, text)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the statement to a JSON file.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> PrivacyStatement:
+        """Read a statement from a JSON file.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        PrivacyStatement
+
+        Raises
+        ------
+        ValueError
+            The file holds no statement; the message names it.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from error
+
+
+# ------------------------------------------------------------------ helpers, also of `composition`
+def event_delta(delta: float, fail: float) -> float:
+    """What is left of delta for the event once failure probabilities are taken off."""
+    if not delta > fail and not delta == fail == 0:
+        raise ValueError(
+            f"delta={delta!r} is used up by failure probabilities of {fail!r} (thresholds that may fail); "
+            f"use a larger delta or fewer releases with thresholds"
+        )
+    return delta - fail
+
+
+def _check_certificate(certificate: Any, charge: Charge, delta: float) -> None:
+    if certificate.adjacency != charge.adjacency or certificate.delta != delta:
+        raise ValueError(
+            f"the certificate holds for delta={certificate.delta!r} under {certificate.adjacency!r}, the "
+            f"charge is stated for delta={delta!r} under {charge.adjacency!r}; calibrate this charge at this "
+            "delta"
+        )
+
+
+def not_private(epsilon: float) -> tuple[str, ...]:
+    """The warning of a fit without noise."""
+    return (NOT_PRIVATE,) if math.isinf(epsilon) else ()
+
+
+def unique(lines: Iterable[str]) -> tuple[str, ...]:
+    """In order of appearance."""
+    return tuple(dict.fromkeys(lines))
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that an epsilon or a model may hang on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in ("skdp", "dp-accounting", "numpy", "scipy", "scikit-learn", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,101 @@
+"""Statements as plain JSON types and back; a file that is no statement is a `ValueError` that says why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from dp_accounting import dp_event
+
+from skdp.accounting.events_json import event_from_dict, event_to_dict, number_from_json, number_to_json
+
+if TYPE_CHECKING:
+    from skdp.accounting.statement import PrivacyStatement
+
+SCHEMA = "skdp.PrivacyStatement"
+VERSION = 1
+_OPTIONAL = ("noise_multiplier", "sampling_rate", "target_epsilon", "executed_epsilon")
+_NUMBERS = ("epsilon", "delta", "delta_fail", *_OPTIONAL)
+_COUNTS = ("n", "steps")
+_STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split")
+_LISTS = ("public", "assumptions", "warnings")
+
+
+def to_dict(statement: PrivacyStatement) -> dict[str, Any]:
+    """`PrivacyStatement.to_dict`."""
+    plain: dict[str, Any] = {"schema": SCHEMA, "version": VERSION}
+    for name in (f.name for f in fields(statement)):
+        value = getattr(statement, name)
+        if isinstance(value, dp_event.DpEvent):
+            value = event_to_dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        plain[name] = number_to_json(value)
+    return plain
+
+
+def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
+    """`PrivacyStatement.from_dict`."""
+    if not isinstance(plain, Mapping) or plain.get("schema") != SCHEMA:
+        raise ValueError(f'not a privacy statement: "schema" is not "{SCHEMA}" in {str(plain)[:60]}')
+    if plain.get("version") != VERSION:
+        raise ValueError(
+            f"this statement has version {plain.get('version')!r}, this skdp reads version {VERSION}; read "
+            "it with the "
+            f'skdp that wrote it (its "versions" are {plain.get("versions")!r})'
+        )
+    known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
+    if found != known:
+        raise ValueError(
+            f"malformed privacy statement: missing {sorted(known - found)}, unknown {sorted(found - known)}"
+        )
+    values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in known}
+    _check_types(values)
+    for name in ("event", "planned_event"):
+        if values[name] is not None:
+            values[name] = event_from_dict(values[name])
+    return kind(**values)
+
+
+def from_json(kind: type[PrivacyStatement], text: str) -> PrivacyStatement:
+    """`PrivacyStatement.from_json`."""
+    try:
+        return from_dict(kind, json.loads(text, parse_constant=_refuse))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not a privacy statement: malformed JSON ({error})") from error
+    except RecursionError as error:
+        raise ValueError("not a privacy statement: nested too deeply") from error
+
+
+def is_number(value: object) -> bool:
+    """An int or float that is neither a bool nor NaN."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"not a privacy statement: {name} is not JSON")
+
+
+def _check_types(values: Mapping[str, Any]) -> None:
+    """Whatever a file may have got wrong, before it reaches a comparison."""
+
+    def check(names: tuple[str, ...], right: bool, name: str, what: str) -> None:
+        if name in names and not right:
+            raise ValueError(f"malformed privacy statement: {name}={values[name]!r} must be {what}")
+
+    for name, value in values.items():
+        check(_NUMBERS, is_number(value) or (value is None and name in _OPTIONAL), name, "a number")
+        check(_COUNTS, type(value) is int and value >= 0, name, "a whole number")
+        check(_STRINGS, isinstance(value, str), name, "a string")
+        check(
+            _LISTS,
+            isinstance(value, list) and all(isinstance(v, str) for v in value),
+            name,
+            "a list of strings",
+        )
+        strings = isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
+        check(("versions",), strings, name, "an object of strings")

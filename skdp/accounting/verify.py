@@ -1,0 +1,262 @@
+"""Does a statement hold? Its figures must belong to its event, and a second accountant must agree."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from dp_accounting import dp_event
+
+from skdp.accounting import accountants, calibration
+from skdp.accounting.calibration_search import LEAST_MULTIPLIER
+from skdp.accounting.loss import loss_epsilon, rounding
+from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports
+from skdp.accounting.statement import PrivacyStatement, event_delta
+from skdp.accounting.statement_text import round_up
+
+# Both accountants round up, each by its own slack, which is largest in proportion where few rare draws decide.
+BELOW, BELOW_BY = 1e-3, 3e-4  # how far a claim may lie below the second figure: relative plus absolute
+ABOVE, ABOVE_TARGET = 0.02, 0.25  # how far above; a target met with too much noise costs less than it claims
+_AGAIN = " once more"
+_AGREE = 0.05  # how far below the PLD the tilted PLD may lie where both can tell
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of `verify`; true where the statement holds.
+
+    Parameters
+    ----------
+    holds : bool
+    claimed : float
+        Epsilon that the statement states.
+    recomputed : float
+        Epsilon of the statement's event by the second accountant; nan where none could be computed.
+    accountant : str
+        The second accountant, in words.
+    reason : str
+        Why it holds or does not.
+
+    Examples
+    --------
+    >>> Verification(True, 1.0, 0.9995, "fine PLD", "as claimed").text
+    'HOLDS: claimed epsilon 1, recomputed 0.9995 (fine PLD): as claimed'
+    """
+
+    holds: bool
+    claimed: float
+    recomputed: float
+    accountant: str
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """One line."""
+        verdict = "HOLDS" if self.holds else "DOES NOT HOLD"
+        found = "nothing" if math.isnan(self.recomputed) else round_up(self.recomputed)
+        return (
+            f"{verdict}: claimed epsilon {round_up(self.claimed)}, recomputed {found} ({self.accountant}): "
+            f"{self.reason}"
+        )
+
+    def __bool__(self) -> bool:
+        return self.holds
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
+    """Recompute a statement's epsilon from its event with a second accountant.
+
+    Parameters
+    ----------
+    statement : PrivacyStatement or path-like
+        The statement, or the file that it was saved to.
+
+    Returns
+    -------
+    Verification
+        It holds if
+
+        1. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps
+        occur in
+           it, and what was executed is part of what was planned;
+        2. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
+           part;
+        3. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
+           follow from its event was altered. A claim that is the target may be 25 % above: calibration errs on the
+           side of noise, and cannot give less than its least.
+
+    Raises
+    ------
+    ValueError
+        The file holds no statement.
+
+    Notes
+    -----
+    The second accountant is
+
+    - of the closed form: `dp_accounting`'s PLD on a finer grid than usual;
+    - of PLD and RDP claims: skdp's tilted PLD (other code and another method) where the event is made of
+      Gaussians, and the fine PLD elsewhere or where the tilted bound is looser than the claim;
+    - of the tilted PLD: the fine PLD where it resolves delta; else the claim is computed once more, and
+    compared
+      with the PLD at a larger delta;
+    - of RDP for an event that only RDP bounds: none. It is computed once more, and the reason says so.
+
+    RDP is looser than all others: where it bounds the event it must not lie below the recomputed figure.
+
+    A file can be consistent and still be false: verification shows that the figures follow from the event,
+    not that the event is what was run.
+
+    Examples
+    --------
+    >>> import dataclasses
+    >>> from skdp.contract import Charge, Gaussian, Poisson, Touch
+    >>> charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000),))
+    >>> statement = PrivacyStatement.from_charge(charge, 1e-5, mechanism="dp-sgd", n=50_000)
+    >>> verify(statement).holds, verify(dataclasses.replace(statement, epsilon=1.0)).holds
+    (True, False)
+    """
+    if not isinstance(statement, PrivacyStatement):
+        statement = PrivacyStatement.load(statement)
+    name, recomputed = "no accountant", math.nan
+    try:
+        name, recomputed = _second(statement, statement.claimed_event, statement.epsilon)
+        complaint = _misfit(statement) or _wrong(statement, recomputed)
+    except ValueError as error:  # an impossible event, or one that nothing bounds
+        complaint = str(error)
+    if complaint:
+        return Verification(False, statement.epsilon, recomputed, name, complaint)
+    return Verification(True, statement.epsilon, recomputed, name, _praise(statement, name))
+
+
+# ------------------------------------------------------------------ the second accountant
+def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) -> tuple[str, float]:
+    """Name and epsilon of an accountant other than the statement's."""
+    delta, adjacency = event_delta(statement.delta, statement.delta_fail), statement.adjacency
+    parts = phases(event)
+    if claim > 0:  # zero may be known in closed form for any event: rows that are practically never drawn
+        accountants.which_accountant(event, adjacency, statement.accountant)
+    if not parts:
+        return "nothing was done", 0.0
+    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in parts):
+        return "no noise", math.inf
+    if delta == 0:
+        return "no noise of this kind has delta 0", math.inf
+    gaussian = gaussian_phases(parts)
+    if gaussian is not None and (statement.accountant in ("pld", "rdp") or claim == 0):
+        tilted = calibration.epsilon_of(gaussian, delta, adjacency)
+        if not _below(claim, tilted):
+            return "tilted PLD", tilted  # else perhaps loose, as it is where few rare draws decide
+    resolved = 50 if gaussian is None else 1000  # rounding in the FFT is charged to delta, which is no match
+    if delta >= resolved * rounding(parts) and all(supports(leaf, adjacency, "pld") for leaf, _ in parts):
+        return "fine PLD", loss_epsilon(parts, delta, adjacency, fine=True)
+    if gaussian is not None:
+        return _tilted_again(gaussian, parts, delta, adjacency)
+    return "RDP" + _AGAIN, accountants.epsilon(event, delta, adjacency, "rdp")
+
+
+def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) -> tuple[str, float]:
+    """Our bound where no PLD resolves delta, once it agrees with the PLD at a delta that the PLD resolves."""
+    larger = 10_000 * rounding(parts)
+    ours, theirs = calibration.epsilon_of(gaussian, larger, adjacency), loss_epsilon(parts, larger, adjacency)
+    if ours < theirs * (1 - _AGREE):
+        raise ValueError(f"the accountants disagree at delta {larger:.1g}: {ours:.4g} and {theirs:.4g}")
+    return "tilted PLD" + _AGAIN, calibration.epsilon_of(gaussian, delta, adjacency)
+
+
+# ------------------------------------------------------------------ the verdict
+def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
+    """Complaint about epsilon, empty where there is none."""
+    claim, event, adjacency = statement.epsilon, statement.claimed_event, statement.adjacency
+    delta = event_delta(statement.delta, statement.delta_fail)
+    if _below(claim, recomputed):
+        return f"the event costs epsilon {round_up(recomputed)} at delta {round_up(statement.delta)}"
+    if statement.executed_epsilon is not None:
+        executed = _second(statement, statement.event, statement.executed_epsilon)[1]
+        if _below(statement.executed_epsilon, executed):
+            return (
+                f"what was executed costs epsilon {round_up(executed)}, not "
+                f"{round_up(statement.executed_epsilon)}"
+            )
+    if math.isfinite(recomputed):
+        if all(supports(leaf, adjacency, "rdp") for leaf, _ in phases(event)):
+            loose = accountants.epsilon(event, delta, adjacency, "rdp")
+            if _below(loose, recomputed):
+                return (
+                    f"RDP's looser bound {round_up(loose)} lies below the recomputed figure: a contradiction"
+                )
+        if _above(statement, recomputed):
+            first = accountants.epsilon(event, delta, adjacency, statement.accountant)
+            if _above(statement, first):
+                return f"the event costs only epsilon {round_up(recomputed)}: the claim was altered"
+    return ""
+
+
+def _below(claim: float, recomputed: float) -> bool:
+    return claim < recomputed * (1 - BELOW) - BELOW_BY
+
+
+def _above(statement: PrivacyStatement, recomputed: float) -> bool:
+    """Whether the claim is larger than an honest one would be: it was altered, or the event was."""
+    claim, target = statement.epsilon, statement.target_epsilon
+    if target is None or not target * (1 - BELOW) <= claim <= target:
+        return claim > recomputed * (1 + ABOVE) + BELOW_BY
+    # where not even the least noise that calibration gives costs the target, the claim is the target all the same
+    multipliers = [z for _, z, _ in gaussian_phases(leaves(statement.claimed_event)) or ()]
+    least = recomputed == 0 or min(multipliers, default=math.inf) <= LEAST_MULTIPLIER * 1.001
+    return claim > recomputed * (1 + ABOVE_TARGET) + BELOW_BY and not least
+
+
+def _misfit(statement: PrivacyStatement) -> str:
+    """Complaint about a figure that does not belong to the event, empty where there is none."""
+    if math.isfinite(statement.epsilon) and statement.delta >= 1 / max(statement.n, 1):
+        return f"delta {statement.delta:g} is not below 1 / n for n = {statement.n}"
+    target = statement.target_epsilon
+    if target is not None and statement.epsilon > target * (1 + 1e-9):
+        return f"epsilon {round_up(statement.epsilon)} exceeds what was asked for, {target:g}"
+    planned, executed = phases(statement.claimed_event), phases(statement.event)
+    for leaf, count in executed:
+        if count > _room(leaf, planned):
+            return "more was executed than was planned"
+    if math.isinf(statement.epsilon):
+        return ""  # a touch without noise is one event, however often it ran
+    runs = tuple(leaves(statement.event))
+    if statement.noise_multiplier is not None:
+        stated = (statement.noise_multiplier, statement.sampling_rate)
+        if not any(_is_like(leaf, *stated) for leaf, _ in leaves(statement.claimed_event)):
+            rate = "" if statement.sampling_rate is None else f" at sampling rate {statement.sampling_rate:g}"
+            return f"nothing in the event has noise multiplier {statement.noise_multiplier:g}{rate}"
+        runs = tuple((leaf, count) for leaf, count in runs if _is_like(leaf, *stated))
+    counts = [count for _, count in runs]
+    if not max(counts, default=0) <= statement.steps <= sum(counts):
+        return f"{statement.steps} steps are stated, the event holds {sum(counts)}"
+    return ""
+
+
+def _room(leaf: dp_event.DpEvent, planned: Phases) -> float:
+    """How often a leaf may have run under the plan; full-batch Gaussians were merged, so precision counts."""
+    if isinstance(leaf, dp_event.GaussianDpEvent):
+        plan = [p for p, _ in planned if isinstance(p, dp_event.GaussianDpEvent)]
+        return 1.0 if plan and leaf.noise_multiplier >= plan[0].noise_multiplier * (1 - 1e-9) else 0.0
+    return float(dict(planned).get(leaf, 0))
+
+
+def _is_like(leaf: dp_event.DpEvent, multiplier: float, rate: float | None) -> bool:
+    """Whether a leaf is a Gaussian with this noise multiplier, sampled at this rate (None: at any)."""
+    found = gaussian_phases(((leaf, 1),))
+    return found is not None and all(
+        math.isclose(z, multiplier, rel_tol=1e-9) and (rate is None or math.isclose(q, rate, rel_tol=1e-9))
+        for q, z, _ in found
+    )
+
+
+def _praise(statement: PrivacyStatement, name: str) -> str:
+    if math.isinf(statement.epsilon):
+        return "it claims no privacy, and there is none"
+    if name.endswith(_AGAIN):
+        return "the figures follow from the event, though nothing independent bounds it this closely"
+    return "the figures follow from the event"

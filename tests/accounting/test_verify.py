@@ -1,0 +1,248 @@
+"""Statements that hold, and every way of altering one that must not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from types import SimpleNamespace
+
+import pytest
+from dp_accounting import dp_event
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skdp.accounting import PrivacyStatement, Verification, calibrate, compose, epsilon, verify
+from skdp.accounting.events_json import event_to_dict
+from skdp.contract import Charge, Gaussian, Poisson, Touch
+
+GRADIENT = Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000)
+SCALER = Touch("scaler", Poisson(), Gaussian((20.0,)), 1)
+CHARGE = Charge((SCALER, GRADIENT))
+
+
+def stated(charge=CHARGE, delta=1e-5, **more):
+    return PrivacyStatement.from_charge(charge, delta, **{"mechanism": "dp-sgd", "n": 50_000, **more})
+
+
+@pytest.fixture(scope="module")
+def full():
+    return stated(target_epsilon=2.0)
+
+
+@pytest.fixture(scope="module")
+def stopped():
+    return stated(executed={"gradient": 300, "scaler": 1})
+
+
+def by_hand(event, accountant, adjacency="zero-out", **more):
+    """A statement of an event that no charge makes."""
+    figures = {
+        "epsilon": epsilon(event, 1e-5, adjacency, accountant),
+        "delta": 1e-5,
+        "adjacency": adjacency,
+        "unit": "row",
+        "mechanism": "by hand",
+        "noise_multiplier": None,
+        "sampling_rate": None,
+        "steps": 1,
+        "event": event,
+        "accountant": accountant,
+        "n": 1000,
+    }
+    return PrivacyStatement(**{**figures, **more})
+
+
+# ------------------------------------------------------------------ what holds
+def test_honest_statements_hold(full, stopped, tmp_path):
+    for made in (full, stopped, compose([full, full]), compose([full, stopped])):
+        found = verify(made)
+        assert found, found.text
+        assert found.claimed == made.epsilon
+        assert found.recomputed == pytest.approx(made.epsilon, rel=2e-3)
+        assert found.accountant != made.accountant
+        made.save(tmp_path / "s.json")
+        assert verify(tmp_path / "s.json") == verify(str(tmp_path / "s.json")) == found
+
+
+@pytest.mark.parametrize("adjacency", ["zero-out", "replace-one", "add-remove"])
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(
+    rate=st.sampled_from([1e-3, 0.03, 0.4, 1.0]),
+    multiplier=st.floats(0.5, 20),
+    steps=st.integers(1, 2000),
+    at=st.sampled_from([1e-5, 1e-8]),
+)
+def test_honest_statements_hold_everywhere(adjacency, rate, multiplier, steps, at):
+    charge = Charge((Touch("gradient", Poisson(rate), Gaussian((multiplier,)), steps), SCALER), adjacency)
+    found = verify(stated(charge, at))
+    assert found, found.text
+
+
+@pytest.mark.parametrize(
+    ("event", "accountant", "second"),
+    [
+        (dp_event.GaussianDpEvent(2.0), "analytic", "fine PLD"),
+        (dp_event.GaussianDpEvent(2.0), "rdp", "tilted PLD"),
+        (dp_event.LaplaceDpEvent(2.0), "pld", "fine PLD"),
+        (dp_event.LaplaceDpEvent(2.0), "rdp", "fine PLD"),
+        (dp_event.ZCDpEvent(0.1), "rdp", "RDP once more"),
+        (dp_event.PoissonSampledDpEvent(0.1, dp_event.GaussianDpEvent(1.0)), "tilted-pld", "fine PLD"),
+    ],
+)
+def test_the_second_accountant_is_another_one(event, accountant, second):
+    found = verify(by_hand(event, accountant))
+    assert found, found.text
+    assert found.accountant == second
+    assert ("nothing independent" in found.reason) == second.endswith("once more")
+
+
+def test_a_tiny_delta_is_checked_where_the_pld_can_see():
+    charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((2.0,)), 20_000),))
+    made = stated(charge, 1e-12)
+    assert made.accountant == "tilted-pld"
+    found = verify(made)
+    assert found, found.text
+    assert found.accountant == "tilted PLD once more"
+    assert "nothing independent bounds it this closely" in found.reason
+    assert not verify(dataclasses.replace(made, epsilon=made.epsilon * 0.99))
+    assert not verify(dataclasses.replace(made, epsilon=made.epsilon * 1.05))
+
+
+@pytest.mark.parametrize(
+    ("adjacency", "rate", "steps", "target", "at"),
+    [
+        ("zero-out", 1.0, 10, 1.0, 1e-6),
+        ("zero-out", 0.05, 500, 4.0, 1e-6),
+        ("replace-one", 0.05, 500, 4.0, 1e-6),
+        ("replace-one", 1e-4, 300, 0.01, 1e-4),
+        ("replace-one", 1e-4, 5000, 0.1, 1e-12),
+    ],
+)
+def test_calibrated_statements_hold(adjacency, rate, steps, target, at):
+    """The certificate is quoted, not recomputed; the last two are where few rare draws decide."""
+
+    def charge_at(scale):
+        return Charge((Touch("gradient", Poisson(rate), Gaussian((scale,)), steps),), adjacency)
+
+    certificate = calibrate(charge_at, target, at)
+    charge = charge_at(certificate.scale)
+    made = stated(charge, at, n=int(0.1 / at), certificate=certificate, target_epsilon=target)
+    assert made.epsilon == certificate.epsilon <= target
+    assert verify(made), verify(made).text
+    assert not verify(dataclasses.replace(made, epsilon=made.epsilon * 0.9))
+
+
+def test_no_privacy_holds_as_such():
+    bare = stated(Charge((Touch("gradient", Poisson(0.1), None, 5),)))
+    assert verify(bare)
+    assert "no privacy" in verify(bare).reason
+    assert not verify(dataclasses.replace(bare, epsilon=8.0))
+
+
+def test_a_target_that_the_least_noise_undercuts_holds():
+    """Whether a row is drawn at all can be rarer than delta; calibration then stops at its least noise."""
+    charge = Charge((Touch("gradient", Poisson(1e-7), Gaussian((0.05,)), 3),))
+    certificate = SimpleNamespace(scale=0.05, epsilon=1.0, delta=1e-6, adjacency="zero-out", accountant="pld")
+    made = stated(charge, 1e-6, certificate=certificate, target_epsilon=1.0)
+    assert verify(made), verify(made).text
+
+
+# ------------------------------------------------------------------ what must not
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epsilon": 1.0}, "the event costs epsilon"),
+        ({"epsilon": 1.83}, "the event costs epsilon"),  # half a per cent
+        ({"epsilon": 0.0}, "the event costs epsilon"),
+        ({"epsilon": 1.99}, "the claim was altered"),
+        ({"epsilon": 5.0}, "exceeds what was asked for"),
+        ({"epsilon": 5.0, "target_epsilon": 5.0}, "the claim was altered"),
+        ({"epsilon": math.inf, "target_epsilon": None}, "the claim was altered"),
+        ({"delta": 1e-6}, "the event costs epsilon"),
+        ({"delta": 9e-6}, "the event costs epsilon"),
+        ({"delta": 1.9e-5}, "the claim was altered"),
+        ({"delta": 1e-4}, "not below 1 / n"),
+        ({"delta": 0.0}, "the event costs epsilon|used up"),
+        ({"delta_fail": 5e-6}, "the event costs epsilon"),
+        ({"n": 100_000}, "not below 1 / n"),
+        ({"adjacency": "replace-one"}, "the event costs epsilon"),
+        ({"noise_multiplier": 2.0}, "nothing in the event has noise multiplier 2"),
+        ({"sampling_rate": 0.02}, "nothing in the event has noise multiplier 1 at sampling rate 0.02"),
+        ({"steps": 999}, "999 steps are stated"),
+        ({"steps": 5000}, "5000 steps are stated"),
+        ({"accountant": "analytic"}, "full-batch Gaussian noise only"),
+    ],
+)
+def test_altered_statements_do_not_hold(full, change, words):
+    found = verify(dataclasses.replace(full, **change))
+    assert not found
+    assert not found.holds
+    assert re.search(words, found.reason), found.reason
+    assert found.text.startswith("DOES NOT HOLD")
+
+
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        dataclasses.replace(GRADIENT, noise=Gaussian((0.9,))),
+        dataclasses.replace(GRADIENT, noise=Gaussian((1.1,))),
+        dataclasses.replace(GRADIENT, sampler=Poisson(0.02)),
+        dataclasses.replace(GRADIENT, count=1200),
+        dataclasses.replace(GRADIENT, count=800),
+    ],
+)
+def test_another_event_does_not_hold(full, gradient):
+    assert not verify(dataclasses.replace(full, event=Charge((SCALER, gradient)).event()))
+
+
+def test_a_second_release_slipped_into_the_event_does_not_hold(full):
+    more = dp_event.ComposedDpEvent([full.event, dp_event.GaussianDpEvent(4.0)])
+    assert not verify(dataclasses.replace(full, event=more))
+
+
+def test_altered_stops_do_not_hold(stopped):
+    assert verify(stopped)
+    for change, words in (
+        ({"executed_epsilon": stopped.executed_epsilon * 0.9}, "what was executed costs"),
+        ({"event": CHARGE.event({"gradient": 900, "scaler": 1})}, "steps are stated|what was executed"),
+        ({"planned_event": CHARGE.event({"gradient": 200, "scaler": 1})}, "more was executed|was altered"),
+        ({"planned_event": None}, "was altered"),
+        ({"planned_event": CHARGE.event({"gradient": 1000})}, "more was executed"),
+    ):
+        found = verify(dataclasses.replace(stopped, **change))
+        assert not found, change
+        assert any(word in found.reason for word in words.split("|")), found.reason
+
+
+def test_impossible_events_do_not_hold_and_do_not_crash(full):
+    for event in (
+        dp_event.SelfComposedDpEvent(dp_event.GaussianDpEvent(1.0), -5),
+        dp_event.ComposedDpEvent([full.event, dp_event.SelfComposedDpEvent(dp_event.ZCDpEvent(-1.0), 1)]),
+        dp_event.UnsupportedDpEvent(),
+        dp_event.ComposedDpEvent([3]),
+        dp_event.ComposedDpEvent(7),
+        dp_event.PoissonSampledDpEvent("a", dp_event.GaussianDpEvent(1.0)),
+    ):
+        text = json.loads(full.to_json())
+        text["event"] = event_to_dict(event)
+        try:
+            found = verify(PrivacyStatement.from_dict(text))
+        except ValueError:
+            continue
+        assert not found
+        assert found.accountant == "no accountant"
+        assert math.isnan(found.recomputed)
+        assert "recomputed nothing" in found.text
+
+
+def test_a_file_that_is_no_statement_is_an_error(tmp_path):
+    (tmp_path / "s.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a privacy statement"):
+        verify(tmp_path / "s.json")
+
+
+def test_text():
+    found = Verification(True, 1.00001, 0.99991, "tilted PLD", "fine")
+    assert found.text == str(found) == "HOLDS: claimed epsilon 1.001, recomputed 1 (tilted PLD): fine"
