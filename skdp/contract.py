@@ -295,6 +295,8 @@ class Public:
     task : {"binary", "multiclass", "regression"}
     adjacency : str
     unit : str
+    indicators : tuple of int
+        Columns known to hold only 0 and 1.
     """
 
     n: int
@@ -303,6 +305,14 @@ class Public:
     task: str
     adjacency: str = "zero-out"
     unit: str = "row"
+    indicators: tuple[int, ...] = ()
+
+    @property
+    def indicator_mask(self) -> np.ndarray:
+        """Which of the flattened columns are indicators."""
+        mask = np.zeros(int(np.prod(self.input_shape)), dtype=bool)
+        mask[list(self.indicators)] = True
+        return mask
 
 
 class Model(Protocol):

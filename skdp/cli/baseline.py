@@ -101,6 +101,7 @@ def _compare(arguments: argparse.Namespace, epsilons: list[float]) -> tuple[Any,
             device=arguments.device,
             seed=arguments.seed,
             classes=data.classes,
+            bounds=encoder.output_bounds_,
             progress=shown.share,
         )
         shown.expect(len(models))
@@ -200,13 +201,12 @@ This command does not read tables of your own yet: it cannot know what is public
 In Python, write that down as a schema, and train on the encoded table:
 
     schema = Schema([Column("age", low=0, high=120), Column("sex", categories=("F", "M"), missing=True)])
-    net = DPClassifier(epsilon=1.0, feature_bounds=(-1, 1), classes=["no", "yes"])
     table = pandas.read_csv("table.csv")
-    make_pipeline(SchemaEncoder(schema), net).fit(table, table["bought"])
-    print(net.privacy_.text)
+    encoder = SchemaEncoder(schema).fit(table)
+    net = DPClassifier(epsilon=1.0, feature_bounds=encoder.output_bounds_, classes=["no", "yes"])
+    print(net.fit(encoder.transform(table), table["bought"]).privacy_.text)
 
-with `from skdp import DPClassifier`, `from skdp.preprocessing import Column, Schema, SchemaEncoder` and
-`from sklearn.pipeline import make_pipeline`."""
+with `from skdp import DPClassifier` and `from skdp.preprocessing import Column, Schema, SchemaEncoder`."""
 
 
 def _check_writable(option: str, path: str | None) -> None:

@@ -36,9 +36,10 @@ def contenders(
     device: str,
     seed: int | None,
     classes: Sequence[Any],
+    bounds: Any,
     progress: Callable[[float], None],
 ) -> list[Contender]:
-    """Models for encoded rows in [-1, 1], the ordinary ones first.
+    """Models for encoded rows within `bounds`, the ordinary ones first.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def contenders(
         Of initial weights.
     classes : sequence
         Public labels.
+    bounds : ndarray of shape (n_features, 2)
+        Public range of each column.
     progress : callable
         Told the share of the running fit that is done.
 
@@ -74,8 +77,8 @@ def contenders(
             mechanism=mechanism,
             epsilon=epsilon,
             delta=delta,
-            # What the encoder guarantees; stating it makes the statement list it among the public facts.
-            feature_bounds=(-1, 1),
+            # What the encoder guarantees, (0, 1) for indicators of categories among them.
+            feature_bounds=bounds,
             classes=list(classes),
             device=device,
             random_state=seed,

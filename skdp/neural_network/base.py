@@ -22,7 +22,7 @@ from skdp.neural_network.checkpoint import restore
 from skdp.neural_network.fitting import Estimates, FitRun, as_inputs, scale_inputs, warn_all
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem, encode_features
-from skdp.neural_network.programme import Programme, draw_up
+from skdp.neural_network.programme import Programme, draw_up, given_settings
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
 
@@ -157,15 +157,20 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         if problem.classes is not None:
             self.classes_ = problem.classes
         run = FitRun(self, problem, programme, book)
+        run.build_net(before)
         if saved is None:
             book.reserve(programme.charge, lease=run.lease)
             run.save_reservation()
             estimates = run.release_estimates(estimates)
         else:
             book.reopen(book.reservation, programme.charge, lease=run.lease)
+        if estimates.indicators:
+            programme = run.programme = programme.knowing(estimates.indicators, given_settings(self, programme.public))
+            run.build_net(before)
+        self.feature_bounds_ = estimates.feature_bounds
+        self.y_bounds_ = estimates.target_bounds
+        self._one_target = problem.targets.ndim == 1
         engine, executor, average = run.build(estimates)
-        if before is not None:
-            _load_arrays(engine.module_, before)
         complete = run.train(engine, executor, average, estimates, context=context, saved=saved)
         executed = book.settle(book.reservation)
         average.apply(dict(engine.module_.named_parameters()))
@@ -176,9 +181,6 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._built_for = (vars(programme.public), programme.signal)
         self._clip_norm = programme.settings.max_grad_norm
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        self.feature_bounds_ = estimates.feature_bounds
-        self.y_bounds_ = estimates.target_bounds
-        self._one_target = problem.targets.ndim == 1
         self._set_statement(problem, programme, estimates, executed, complete, saved is not None, earlier)
 
     def _set_statement(self, problem, programme, estimates, executed, complete, resumed, earlier) -> None:
@@ -243,6 +245,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
+        shape = tuple(self._built_for[0]["input_shape"])
+        if inputs.shape[1:] != shape:
+            raise ValueError(f"X has rows of shape {inputs.shape[1:]}, but the model was fitted on rows of shape {shape}")
         finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
         if not finite.all():
             raise ValueError(f"Input X contains NaN or infinity in row {int((~finite).argmax())}; encode it before")
@@ -260,6 +265,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")
         if bounds is not None and not isinstance(bounds, str):
             given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
+            given.feature_bounds[list(problem.public.indicators)] = -1, 1
         return given
 
     def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:

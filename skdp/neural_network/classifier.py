@@ -194,7 +194,8 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         -------
         ndarray of shape (n,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, in the order of `classes_`.
@@ -244,7 +245,7 @@ class DPClassifier(ClassifierMixin, DPEstimator):
 
     def _labels(self, outputs: torch.Tensor) -> np.ndarray:
         """Labels of raw outputs, for scoring callbacks."""
-        return self.classes_[class_probabilities(outputs).numpy().argmax(axis=1)]
+        return self.classes_[class_probabilities(outputs).cpu().numpy().argmax(axis=1)]
 
     def _encode_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs, y = encode_features(self, X, reset=False), np.asarray(y)

@@ -20,7 +20,7 @@ from skdp.exceptions import UnsupportedModuleError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import SavedFit, save
 from skdp.neural_network.devices import resolve_device
-from skdp.neural_network.losses import ClassLoss, SquaredLoss
+from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme
 from skdp.optimizers import SGD, resolve_optimizer
@@ -52,12 +52,15 @@ class Estimates:
     target_bounds : ndarray of shape (n_targets, 2) or None
     class_weights : ndarray of shape (n_classes,) or None
     warnings : list of str
+    indicators : tuple of int
+        Columns of 0 and 1; their bounds are (-1, 1), which leaves them as they are.
     """
 
     feature_bounds: np.ndarray | None = None
     target_bounds: np.ndarray | None = None
     class_weights: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
+    indicators: tuple[int, ...] = ()
 
 
 class FitRun:
@@ -82,6 +85,19 @@ class FitRun:
         self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed)
 
     # -------------------------------------------------------------- before training
+    def build_net(self, start: dict[str, np.ndarray] | None = None) -> None:
+        """Build the net and try it on made-up rows, so that what cannot be trained costs nothing."""
+        estimator, programme = self.estimator, self.programme
+        module = build_module(programme.spec, programme.public, programme.signal, estimator.random_state)
+        if estimator.init_params is not None:
+            _load_weights(module, estimator.init_params, "init_params does")
+        if start is not None:
+            _load_weights(module, start, "warm_start=True: the weights of the last fit do")
+        self.module = module.to(self.device).train()
+        self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
+        self._check_module()
+        self.per_example = PerExample(module)
+
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
         problem, touches = self.problem, self.programme.estimates
@@ -95,18 +111,20 @@ class FitRun:
         )
         if "feature bounds" in touches:
             groups = inputs.shape[1]
-            bounds, found = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
-            given.feature_bounds = bounds
-            if not found.all():
+            ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
+            given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
+            given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
+            hidden = int((~ranges.found).sum())
+            if hidden:
                 given.warnings.append(
-                    f"feature_bounds='private': noise hides the range of {int((~found).sum())} of {groups} columns, "
+                    f"feature_bounds='private': noise hides the range of {hidden} of {groups} columns, "
                     "taken as [-1, 1]; pass feature_bounds with public (low, high) per column"
                 )
         if "target bounds" in touches:
             groups = targets.shape[1]
-            bounds, found = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
-            given.target_bounds = bounds
-            if not found.all():
+            ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
+            given.target_bounds = ranges.bounds
+            if not ranges.found.all():
                 given.warnings.append(
                     "y_bounds=None: noise hides the range of y, taken as [-1, 1]; pass y_bounds=(low, high)"
                 )
@@ -117,24 +135,16 @@ class FitRun:
         return given
 
     def build(self, estimates: Estimates) -> tuple[Engine, TorchExecutor, TailAverage]:
-        """Net, optimizer and executor, on the device."""
-        estimator, programme = self.estimator, self.programme
-        module = build_module(programme.spec, programme.public, programme.signal, estimator.random_state)
-        if estimator.init_params is not None:
-            _load_initial(module, estimator.init_params)
-        module.to(self.device).train()
-        rows = self._private_rows(estimates)
-        loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
-        self._check_module(module, loss, rows)
-        engine = self._engine(module, loss, estimates)
-        per_example = PerExample(module)
-        forward, rows = _precompute_features(module, rows)
+        """Optimizer and executor around the net, on the device."""
+        programme, module = self.programme, self.module
+        engine = self._engine(module, self.loss, estimates)
+        forward, rows = _precompute_features(module, self._private_rows(estimates))
         executor = TorchExecutor(
-            NetModel(module, per_example.parameters, self.device),
+            NetModel(module, self.per_example.parameters, self.device),
             rows,
             forward=forward,
-            loss=loss,
-            per_example=per_example,
+            loss=self.loss,
+            per_example=self.per_example,
             spend=self._spend,
             randomness=self.randomness,
             piece=self._piece(forward, rows),
@@ -180,7 +190,8 @@ class FitRun:
     @property
     def checkpoint(self) -> FitCheckpoint | None:
         """The callback that writes checkpoints, where the user passed one."""
-        return next((c for c in self.estimator.callbacks or [] if isinstance(c, FitCheckpoint)), None)
+        callbacks = [c[1] if isinstance(c, tuple) else c for c in self.estimator.callbacks or []]
+        return next((c.initialize() for c in callbacks if isinstance(c, FitCheckpoint)), None)
 
     @property
     def lease(self) -> int | None:
@@ -195,7 +206,9 @@ class FitRun:
     def lease_and_save(self, callback: FitCheckpoint, final: bool = False) -> None:
         """Lease the next steps, then write them down together with the state that they start from."""
         reservation = self.book.reservation
-        if not final:
+        if final:
+            self.book.settle(reservation)
+        else:
             spent = self.book.executed(reservation)
             self.book.extend(reservation, {name: count + callback.every for name, count in spent.items()})
         engine, executor, average, estimates, state = self._live
@@ -242,14 +255,22 @@ class FitRun:
             weights = torch.from_numpy(weights.astype(np.float32)).to(device)
         return PrivateRows(as_inputs(inputs).to(device), targets.to(device), weights)
 
-    def _check_module(self, module: Any, loss: Any, rows: PrivateRows) -> None:
+    def _check_module(self) -> None:
         """Shape and independence of records, tried on made-up rows."""
-        shape = rows.inputs.shape[1:]
-        made_up = torch.rand((4, *shape), device=self.device) if rows.inputs.is_floating_point() else None
-        if made_up is None:
+        module, problem = self.module, self.problem
+        shape = problem.inputs.shape[1:]
+        if problem.tokens:
             made_up = torch.zeros((4, *shape), dtype=torch.int64, device=self.device)
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            outputs = module(made_up)
+        else:
+            own = torch.Generator().manual_seed(0)
+            made_up = torch.rand((4, *shape), generator=own).to(self.device)
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                outputs = module(made_up)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            raise ValueError(
+                f"module={type(module).__name__} cannot take rows of shape {tuple(shape)}: {error}"
+            ) from error
         public = self.programme.public
         allowed = {(4, public.n_outputs)} | ({(4,)} if public.n_outputs == 1 else set())
         if public.task == "binary":
@@ -260,8 +281,9 @@ class FitRun:
                 f"module={type(module).__name__} gives {found} for 4 rows; a {public.task} problem needs "
                 f"{' or '.join(map(str, sorted(allowed)))}"
             )
-        targets = rows.targets[:1].expand(4, *rows.targets.shape[1:]) * 0
-        check_rows_independent(module, loss, made_up, targets)
+        kind = torch.float32 if problem.classes is None else torch.int64
+        targets = torch.zeros((4, *problem.targets.shape[1:]), dtype=kind, device=self.device)
+        check_rows_independent(module, self.loss, made_up, targets)
 
     def _engine(self, module: Any, loss: Any, estimates: Estimates) -> Engine:
         estimator, settings = self.estimator, self.programme.settings
@@ -274,6 +296,8 @@ class FitRun:
             public_length=self.programme.public.n,
             classes=self.problem.classes,
             output_to_prediction=estimator._labels,
+            output_to_probabilities=lambda outputs: class_probabilities(outputs).cpu().numpy(),
+            use_caching=False,
             validation=self._validation(estimates),
             lr_factor=lr_factor(estimator.lr_schedule),
             criterion=loss,
@@ -377,14 +401,14 @@ def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:
     return report
 
 
-def _load_initial(module: Any, initial: Any) -> None:
-    """Start from public weights: a state dict or a module."""
+def _load_weights(module: Any, initial: Any, what: str) -> None:
+    """Start from given weights: a state dict or a module."""
     state = initial.state_dict() if isinstance(initial, torch.nn.Module) else initial
     state = {name: torch.as_tensor(value) for name, value in state.items()}
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise UnsupportedModuleError(f"init_params does not fit module={type(module).__name__}: {error}") from error
+        raise UnsupportedModuleError(f"{what} not fit module={type(module).__name__}: {error}") from error
 
 
 def warn_all(messages: list[str], category: type[Warning] = UserWarning) -> None:

@@ -113,7 +113,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     unknown = (classes[index] != y) & ~null
     if unknown.any():
         if estimator.on_invalid == "raise":
-            label = y[unknown][0]
+            label = y[unknown][:1].tolist()[0]
             raise ValueError(
                 f"y contains the label {label!r}, which is not in classes={classes.tolist()}; add it, or pass "
                 "on_invalid='null' to leave such rows out"
@@ -163,7 +163,7 @@ def _common(estimator, X, y, sample_weight):
     if null.any() and estimator.on_invalid == "raise":
         _raise_invalid(estimator, inputs, invalid, bad_y)
     if estimator.on_invalid == "raise":
-        complaints = ("that no value is missing or infinite (an error would have told)",)
+        complaints = ("that no value is missing, infinite or an unknown label (an error would have told)",)
     return inputs, y, weights, null, complaints
 
 
@@ -181,7 +181,15 @@ def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Pu
         )
     else:
         n = len(inputs)
-    return Public(n, inputs.shape[1:], n_outputs, task, estimator.adjacency)
+    return Public(n, inputs.shape[1:], n_outputs, task, estimator.adjacency, indicators=_indicators(estimator, inputs))
+
+
+def _indicators(estimator: Any, inputs: np.ndarray) -> tuple[int, ...]:
+    """Columns whose own public bounds are (0, 1): indicators of categories, as `SchemaEncoder` describes them."""
+    bounds = estimator.feature_bounds
+    if bounds is None or isinstance(bounds, str) or np.shape(bounds) != (inputs.shape[-1], 2) or inputs.ndim != 2:
+        return ()
+    return tuple(np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist())
 
 
 def _invalid_features(inputs: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skdp.accounting import Calibration, calibrate, noise_multiplier
@@ -13,7 +13,7 @@ from skdp.nets import resolve_module
 from skdp.neural_network.settings import Settings, resolve_settings, steps_per_epoch
 from skdp.releases import bounds_touches, class_counts_touch
 
-__all__ = ["Programme", "draw_up"]
+__all__ = ["Programme", "draw_up", "given_settings"]
 
 # Shares of the squared signal that pay for estimates made before training.
 SHARES = {"feature bounds": 0.04, "target bounds": 0.04, "class counts": 0.02}
@@ -63,6 +63,14 @@ class Programme:
         return steps_per_epoch(self.settings.sampling_rate)
 
 
+    def knowing(self, indicators: tuple[int, ...], given: dict[str, Any]) -> Programme:
+        """The programme once it is known which columns are indicators; the price list stays as it is."""
+        public = replace(self.public, indicators=indicators)
+        fixed = {name: getattr(self.settings, name) for name in ("sampling_rate", "steps", "max_grad_norm")}
+        settings = resolve_settings(public, self.signal / public.n, self.spec, given | fixed, None)
+        return replace(self, public=public, settings=settings)
+
+
 def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, ...]) -> Programme:
     """Resolve every ``"auto"``, calibrate the noise and write the price list.
 
@@ -77,9 +85,10 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         Keys of `SHARES` to be released before training.
     """
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
-    mu = signal_to_noise(estimator, delta)
+    given = given_settings(estimator, public)
+    mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
     spec = resolve_module(estimator.module)
-    settings = resolve_settings(public, mu, spec, _given(estimator, public), epochs)
+    settings = resolve_settings(public, mu, spec, given, epochs)
     training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
     mechanism = resolve_mechanism(estimator.mechanism)
 
@@ -113,15 +122,18 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     )
 
 
-def signal_to_noise(estimator: Any, delta: float) -> float:
+def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | None) -> float:
     """Gaussian-DP parameter mu of the whole budget: 1 over the noise multiplier of one release that spends it."""
     if estimator.epsilon is None:
-        # A guess is enough here: it chooses learning rates, not noise.
-        return 1 / float(estimator.noise_multiplier)
+        # The Gaussian limit of the steps, of a hundred where their number is automatic: it chooses learning rates,
+        # not noise.
+        steps = 100 if epochs is None else epochs * steps_per_epoch(rate)
+        inverse_square = float(estimator.noise_multiplier) ** -2
+        return rate * math.sqrt(steps * (inverse_square if rate == 1 else math.expm1(min(inverse_square, 50.0))))
     return math.inf if math.isinf(estimator.epsilon) else 1 / noise_multiplier(estimator.epsilon, delta)
 
 
-def _given(estimator: Any, public: Public) -> dict[str, Any]:
+def given_settings(estimator: Any, public: Public) -> dict[str, Any]:
     """What the user fixed, by field of `Settings`."""
     names = ("lr", "max_grad_norm", "average")
     given = {name: getattr(estimator, name) for name in names if getattr(estimator, name) != "auto"}

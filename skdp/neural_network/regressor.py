@@ -215,8 +215,8 @@ class DPRegressor(RegressorMixin, DPEstimator):
         return super()._missing(public, tokens) + (("target bounds",) if self.y_bounds is None else ())
 
     def _labels(self, outputs: torch.Tensor) -> np.ndarray:
-        """Predictions of raw outputs on the net's own scale, for scoring callbacks."""
-        return outputs.cpu().numpy()
+        """Predictions of raw outputs, for scoring callbacks."""
+        return self._targets(outputs.cpu())
 
     def _encode_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs, y = encode_features(self, X, reset=False), np.asarray(y, dtype=np.float64)

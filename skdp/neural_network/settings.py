@@ -8,6 +8,7 @@ from typing import Any
 
 from skdp.contract import Public
 from skdp.nets import TabularNet
+from skdp.nets.tabular import _n_variables as count_variables
 from skdp.neural_network.recipe import auto_recipe
 
 __all__ = ["Settings", "resolve_settings"]
@@ -56,7 +57,7 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
     # More signal than this changes no automatic value, and keeps a fit without noise finite.
     signal = min(mu, 10.0) * public.n
     if isinstance(spec, TabularNet):
-        auto = auto_recipe(public, signal)
+        auto = auto_recipe(public, signal, count_variables(public.indicator_mask))
         auto = Settings(**{name: getattr(auto, name) for name in Settings.__dataclass_fields__})
     else:
         auto = _for_any_net(public, signal, given.get("max_grad_norm", 1.0))

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.dataset import Dataset
 from torch import Tensor, nn
 
 from skdp.contract import Plan, drive
@@ -80,6 +81,8 @@ class Engine(NeuralNet):
         For classifiers, so that scoring callbacks can predict labels.
     output_to_prediction : callable
         Maps raw outputs to predictions.
+    output_to_probabilities : callable or None
+        For classifiers: maps raw outputs to probabilities.
     validation : tuple or None
         Public ``(inputs, targets, y)`` on which scoring callbacks may look after each epoch.
     lr_factor : callable or None
@@ -96,6 +99,7 @@ class Engine(NeuralNet):
         public_length: int = 0,
         classes: np.ndarray | None = None,
         output_to_prediction: Callable[[Tensor], np.ndarray] | None = None,
+        output_to_probabilities: Callable[[Tensor], np.ndarray] | None = None,
         validation: tuple | None = None,
         lr_factor: Callable[[float], float] | None = None,
         **kwargs: Any,
@@ -105,6 +109,7 @@ class Engine(NeuralNet):
         self.public_length = public_length
         self.classes = classes
         self.output_to_prediction = output_to_prediction
+        self.output_to_probabilities = output_to_probabilities
         self.validation = validation
         self.lr_factor = lr_factor
 
@@ -122,13 +127,32 @@ class Engine(NeuralNet):
         self.optimizer_ = self.build_optimizer(list(self.module_.parameters()))
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "the engine of a fit holds private rows while it runs, so it is not pickled (callbacks: leave f_pickle "
+            "at None); pickle the fitted estimator instead"
+        )
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "regressor" if self.classes is None else "classifier"
+        return tags
+
     def predict(self, X: Any) -> np.ndarray:
         """Predictions of the net in training, on public validation inputs."""
+        return self.output_to_prediction(self._outputs(X))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities by the net in training, on public validation inputs."""
+        return self.output_to_probabilities(self._outputs(X))
+
+    def _outputs(self, X: Any) -> Tensor:
+        X = X.X if isinstance(X, Dataset) else X
         with torch.no_grad():
             self.module_.eval()
             outputs = self.module_(torch.as_tensor(X, device=self.device))
             self.module_.train()
-        return self.output_to_prediction(outputs)
+        return outputs
 
     def run(
         self,
@@ -152,7 +176,7 @@ class Engine(NeuralNet):
         private = {"X": None, "y": None}
         data = {
             "dataset_train": _PublicLength(self.public_length),
-            "dataset_valid": self.validation and _Rows(self),
+            "dataset_valid": self._public_rows(),
         }
         self.executor_, self.plan_, self.state_, self.average_ = executor, plan, state, average
         self.notify("on_train_begin", **private)
@@ -189,37 +213,24 @@ class Engine(NeuralNet):
                     group["lr"] = self.lr * self.lr_factor(state["step"] / plan.steps)
             self.notify("on_grad_computed", named_parameters=model.parameters.items(), training=True)
             self.optimizer_.step()
+            # A parameter that a callback freezes next must not move on with an old gradient.
+            self.optimizer_.zero_grad()
         if post_step is not None:
             post_step()
         state["step"] += 1
         average.update(state["step"], model.parameters)
-        self.notify("on_batch_end", batch=None, training=True)
+        self.notify("on_batch_end", batch=None, y_pred=None, training=True)
 
     def _validate(self) -> None:
         """Loss on the public validation rows, where skorch's callbacks look for it."""
         if self.validation is None:
             return
         inputs, targets, _ = self.validation
-        self.module_.eval()
-        with torch.no_grad():
-            outputs = self.module_(inputs)
-            loss = self.criterion_(outputs, targets).mean()
-        self.module_.train()
-        self.history.record("valid_loss", float(loss))
+        self.history.record("valid_loss", float(self.criterion_(self._outputs(inputs), targets).mean()))
 
-
-class _Rows(torch.utils.data.Dataset):
-    """The public validation rows as a skorch data set."""
-
-    def __init__(self, engine: Engine):
-        inputs, _, y = engine.validation
-        self.X, self.y = inputs, y
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def __getitem__(self, index: int):
-        return self.X[index], self.y[index]
+    def _public_rows(self) -> Dataset | None:
+        """The public validation rows in the form in which skorch's callbacks score them."""
+        return self.validation and Dataset(self.validation[0], self.validation[2])
 
 
 def check_callbacks(callbacks: list, validation: Any) -> None:
@@ -239,6 +250,8 @@ def check_callbacks(callbacks: list, validation: Any) -> None:
             raise ValueError(f"callbacks: {callback!r} is not a skorch callback")
         if not issubclass(kind, EarlyStopping | EpochScoring | BatchScoring):
             monitor = getattr(callback, "monitor", None)
+            if issubclass(kind, LRScheduler) and "Plateau" not in str(getattr(callback, "policy", "")):
+                continue  # it has a monitor by default and never looks at it
             if isinstance(monitor, str) and monitor.startswith("train"):
                 raise ValueError(
                     f"callbacks: {kind.__name__}(monitor={monitor!r}) needs a training loss, which is private; use "

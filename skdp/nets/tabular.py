@@ -1,0 +1,342 @@
+"""The default net for tables: a linear model on frozen, data-independent features.
+
+Nothing here is fitted to rows. Rich frozen features lift private linear models above the linear ceiling at no
+privacy cost, and they bound every record's gradient by its residual, which is what makes clipping harmless.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from skdp.contract import Public
+
+__all__ = ["StepLength", "TabularFeatures", "TabularModule", "TabularNet", "nonlinear_share", "step_length"]
+
+_INTERCEPT = 0.5
+_MAX_WIDTH = 6144
+_THRESHOLD = 1.5
+
+
+def nonlinear_share(public: Public, signal: float, n_variables: int | None = None) -> float:
+    """Share of the row energy that nonlinear features may take, from 0 (a linear model) to almost 1.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows.
+    n_variables : int, optional
+        Number of variables, where a group of indicator columns is one; the number of columns when None.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> small = Public(n=455, input_shape=(30,), n_outputs=1, task="binary")
+    >>> round(nonlinear_share(small, signal=180.0), 2)
+    0.01
+    """
+    variables = n_variables or math.prod(public.input_shape)
+    per_variable = effective_signal(public, signal) / max(variables, 1)
+    return per_variable**2 / (per_variable**2 + 60.0**2)
+
+
+def effective_signal(public: Public, signal: float) -> float:
+    """Signal after the sampling noise, which n rows have without any privacy: never above n."""
+    return signal / math.sqrt(1 + (signal / public.n) ** 2)
+
+
+@dataclass(frozen=True)
+class StepLength:
+    """How far a fit of the default net goes.
+
+    Parameters
+    ----------
+    clip : float
+        Clip norm.
+    noise : float
+        Standard deviation of the privacy noise that a weight without gradient ends with.
+    length : float
+        ``lr * steps / (1 - momentum)``.
+    """
+
+    clip: float
+    noise: float
+    length: float
+
+
+def step_length(public: Public, signal: float, n_variables: int | None = None) -> StepLength:
+    """Clip norm and total step length from public quantities.
+
+    The noise in an unlearnt weight is held near one for log-odds and near a third for regression outputs
+    in [-1, 1]; a linear model, which has few weights, takes more. Smaller clip norms suit weak signals:
+    gradients are then nearly of one length, like in a median.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows.
+    n_variables : int, optional
+        As in `nonlinear_share`.
+
+    Returns
+    -------
+    StepLength
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> step_length(Public(n=20000, input_shape=(8,), n_outputs=1, task="regression"), signal=4000.0).clip
+    0.4
+    """
+    share = nonlinear_share(public, signal, n_variables)
+    if public.task == "regression":
+        clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.32
+    else:
+        clip, noise = min(max(signal / 3000, 0.2), 1.0), 1.35 * (2.5 * (1 - share) + 0.9 * share)
+    return StepLength(clip, noise, noise * effective_signal(public, signal) / clip)
+
+
+class TabularNet(BaseEstimator):
+    """Linear model on frozen features of each column and on random interactions of all columns.
+
+    The features are fixed by the number of columns and by `signal`: nothing is learned from rows but one
+    linear layer that starts at zero. With little signal for each column the net is a plain linear model; with
+    much, most of a row's energy goes to smooth functions and bins of each column and to random Fourier features.
+
+    Parameters
+    ----------
+    nonlinear : "auto" or float, default="auto"
+        Share of nonlinear features in [0, 1]; ``"auto"`` follows from the signal for each variable.
+    frequencies : int, default=8
+        Sine and cosine pairs of each numeric column.
+    bins : int, default=32
+        Bins of each numeric column; weights of bins are shrunk at the known noise level after every step.
+    interactions : int, default=256
+        Random Fourier features of all columns together.
+    categorical : array-like of bool, shape (n_features,) or None, default=None
+        Which columns are indicators (0 or 1) of categories. This is public schema. None takes every column as
+        numeric in [-1, 1].
+
+    Notes
+    -----
+    Inputs are clamped to [-1, 1]. A record's feature vector has a norm near one, so its gradient is its
+    residual times a number near one.
+
+    References
+    ----------
+    Rahimi and Recht, *Random features for large-scale kernel machines*, NeurIPS 2007.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdp.contract import Public
+    >>> from skdp.nets import TabularNet
+    >>> public = Public(n=20000, input_shape=(8,), n_outputs=1, task="regression")
+    >>> net = TabularNet().build(public, signal=4000.0)
+    >>> net(torch.zeros(2, 8)).shape
+    torch.Size([2, 1])
+    >>> sum(p.numel() for p in net.parameters()) == net.features(torch.zeros(1, 8)).shape[1]
+    True
+    """
+
+    def __init__(
+        self,
+        nonlinear: str | float = "auto",
+        frequencies: int = 8,
+        bins: int = 32,
+        interactions: int = 256,
+        categorical: Any = None,
+    ):
+        self.nonlinear = nonlinear
+        self.frequencies = frequencies
+        self.bins = bins
+        self.interactions = interactions
+        self.categorical = categorical
+
+    def build(self, public: Public, signal: float = math.inf, categorical: Any = None) -> TabularModule:
+        """Build the net for data of a public shape.
+
+        Parameters
+        ----------
+        public : Public
+        signal : float, default=inf
+            Gaussian-DP parameter of the budget times the number of rows.
+        categorical : array-like of bool or None
+            Used where the specification itself names no indicator columns.
+
+        Returns
+        -------
+        TabularModule
+
+        Raises
+        ------
+        ValueError
+            For a share outside [0, 1], negative counts, or a mask of the wrong length.
+        """
+        columns = math.prod(public.input_shape)
+        signal = min(signal, 10.0 * public.n)
+        mask = self._mask(columns, categorical)
+        for name in ("frequencies", "bins", "interactions"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+                raise ValueError(f"TabularNet({name}={value!r}) must be a whole number, 0 or more")
+        if isinstance(self.nonlinear, str) and self.nonlinear == "auto":
+            share = nonlinear_share(public, signal, _n_variables(mask))
+            share = 0.0 if share < 0.02 else share  # not worth the time of thousands of columns
+        elif isinstance(self.nonlinear, int | float) and 0 <= self.nonlinear <= 1:
+            share = float(self.nonlinear)
+        else:
+            raise ValueError(f"TabularNet(nonlinear={self.nonlinear!r}) must be 'auto' or lie in [0, 1]")
+        features = TabularFeatures(mask, share, self.frequencies, self.bins, self.interactions)
+        module = TabularModule(features, public.n_outputs)
+        if signal > 0:
+            # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
+            go = step_length(public, signal, _n_variables(mask))
+            module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / module.expected_steps)
+        return module
+
+    def _mask(self, columns: int, categorical: Any) -> np.ndarray:
+        given = categorical if self.categorical is None else self.categorical
+        mask = np.zeros(columns, bool) if given is None else np.asarray(given, bool).ravel()
+        if len(mask) != columns:
+            raise ValueError(
+                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per "
+                "column"
+            )
+        return mask
+
+
+def _n_variables(mask: np.ndarray) -> int:
+    """Variables behind the columns; a categorical one is taken to have about eight categories."""
+    return int((~mask).sum() + math.ceil(mask.sum() / 8))
+
+
+class TabularFeatures(nn.Module):
+    """Frozen map from columns to features; every output depends on its own record only.
+
+    Blocks, in order: the columns themselves, sines and cosines, bins, random Fourier features, a constant.
+    Each variable gets its energy, a group of indicators counting as one variable: their number is read off the
+    record itself, as the sum of its indicators.
+
+    Parameters
+    ----------
+    categorical : ndarray of bool, shape (n_features,)
+        Indicator columns.
+    share : float
+        Share of nonlinear features, 0 to 1.
+    frequencies, bins, interactions : int
+        Sizes of the blocks; bins and frequencies shrink where the width would pass 6144.
+    """
+
+    def __init__(self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int):
+        super().__init__()
+        numeric = np.flatnonzero(~categorical)
+        k = len(numeric)
+        if not k or not share:
+            frequencies = bins = interactions = 0
+        room = _MAX_WIDTH - len(categorical) - interactions
+        bins = bins if k * (bins + 2 * frequencies) <= room else 0
+        frequencies = max(0, min(frequencies, room // (2 * k))) if k else 0
+        self.share, self.bins, self.k = share, bins, k
+        self.energies = _energies(share, frequencies > 0, bins > 0, interactions // 2 > 0)
+        self.register_buffer("numeric", torch.as_tensor(numeric))
+        self.register_buffer("indicator", torch.as_tensor(np.flatnonzero(categorical)))
+        order = torch.arange(1, frequencies + 1, dtype=torch.float32)
+        self.register_buffer("order", order * (math.pi / 2))
+        self.register_buffer("amplitude", order.rsqrt() / order.reciprocal().sum().sqrt().clamp_min(1e-9))
+        # A fixed generator: the frequencies are a public constant of the package, like the bins.
+        draw = torch.randn(len(categorical), interactions // 2, generator=torch.Generator().manual_seed(1))
+        width = np.where(categorical, 0.25, 1.0) * 3.0 / math.sqrt(max(k, 1))
+        self.register_buffer("projection", draw * torch.as_tensor(width, dtype=torch.float32)[:, None])
+
+    @property
+    def shrinkable(self) -> tuple[int, int]:
+        """First and last (exclusive) position of the bins in the output."""
+        start = len(self.numeric) + len(self.indicator) + 2 * len(self.order) * self.k
+        return start, start + self.k * self.bins
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features of shape (batch, width) of inputs of shape (batch, ...)."""
+        x = x.flatten(1).to(self.projection.dtype).clamp(-1.0, 1.0)
+        z, h = x[:, self.numeric], x[:, self.indicator]
+        linear, smooth, binned, mixed = self.energies
+        present = h.square().sum(1, keepdim=True)
+        # Raw inputs weigh a numeric column by its mean square, 1/3; nonlinear features make variables equal.
+        even = self.k / (self.k + present).clamp_min(1.0)
+        raw = self.k / (self.k + 3 * present).clamp_min(1.0)
+        part = self.share * even + (1 - self.share) * raw
+        mixed = mixed * even
+        numeric = (1 - mixed) * part / max(self.k, 1)
+        coded = (1 - mixed) * (1 - part) / present.clamp_min(1.0)
+        out = [z * (3 * linear * numeric).sqrt(), h * coded.sqrt()]
+        if len(self.order):
+            angle = z[:, :, None] * self.order
+            waves = torch.cat([angle.sin(), angle.cos()], 2) * self.amplitude.repeat(2)
+            out.append(waves.flatten(1) * (smooth * numeric).sqrt())
+        if self.bins:
+            index = ((z + 1) * (self.bins / 2)).long().clamp(0, self.bins - 1)
+            hot = torch.zeros(*index.shape, self.bins, dtype=z.dtype, device=z.device)
+            out.append(hot.scatter_(2, index[:, :, None], 1.0).flatten(1) * (binned * numeric).sqrt())
+        if self.projection.shape[1]:
+            angle = x @ self.projection
+            out.append(torch.cat([angle.cos(), angle.sin()], 1) * (mixed / self.projection.shape[1]).sqrt())
+        out.append(torch.full_like(x[:, :1], _INTERCEPT))
+        return torch.cat(out, 1)
+
+
+def _energies(share: float, smooth: bool, binned: bool, mixed: bool) -> tuple[float, float, float, float]:
+    """Energy of the linear, smooth and binned parts of a numeric column, and that of all interactions."""
+    weights = (0.45 * share * smooth, 0.30 * share * binned)
+    return 1 - 0.75 * share if smooth or binned else 1.0, *weights, 0.4 * share * mixed
+
+
+class TabularModule(nn.Module):
+    """``head(features(x))`` with one trainable linear layer, zero at the start.
+
+    Attributes
+    ----------
+    features : TabularFeatures
+        Frozen and record-wise, so that an engine may compute it once (`precompute_features`).
+    head : nn.Linear
+        Without bias: the constant feature carries the intercept.
+    threshold : Tensor
+        Soft threshold of the bins' weights after each step; 0 switches it off.
+    expected_steps : int
+        Steps over which `threshold` was spread.
+    """
+
+    precompute_features = True
+    expected_steps = 80
+
+    def __init__(self, features: TabularFeatures, n_outputs: int):
+        super().__init__()
+        self.features = features
+        columns = len(features.numeric) + len(features.indicator)
+        width = features(torch.zeros(1, columns)).shape[1]
+        self.head = nn.Linear(width, n_outputs, bias=False)
+        nn.init.zeros_(self.head.weight)
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, or regression outputs on the scale of [-1, 1], of shape (batch, n_outputs)."""
+        return self.head(self.features(x))
+
+    @torch.no_grad()
+    def post_step(self) -> None:
+        """Shrink the bins' weights: post-processing of released numbers, free of privacy cost."""
+        start, stop = self.features.shrinkable
+        if stop > start and self.threshold > 0:
+            weight = self.head.weight[:, start:stop]
+            weight.copy_(nn.functional.softshrink(weight, float(self.threshold)))

@@ -1,0 +1,84 @@
+"""Automatic training numbers of the default net: pure functions from public quantities to values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from skdp.contract import Public
+from skdp.nets.tabular import step_length
+
+__all__ = ["Recipe", "auto_recipe"]
+
+_MOMENTUM = 0.95
+_FULL_BATCH_ROWS = 65536
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training numbers of one fit.
+
+    Parameters
+    ----------
+    sampling_rate : float
+        Chance of a row to take part in a step; 1 is a full batch.
+    steps : int
+    lr : float
+        Learning rate on the mean gradient.
+    momentum : float
+        Heavy ball.
+    max_grad_norm : float
+        Flat clip norm.
+    average : float
+        Share of the last steps whose iterates are averaged.
+    """
+
+    sampling_rate: float
+    steps: int
+    lr: float
+    momentum: float
+    max_grad_norm: float
+    average: float
+
+
+def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -> Recipe:
+    """Training numbers for `skdp.nets.TabularNet`.
+
+    A full-batch fit is one Gaussian release whatever its number of steps, so only the total step length
+    ``lr * steps / (1 - momentum)`` trades signal against noise (see `skdp.nets.tabular.step_length`). Steps
+    are as few as a stable learning rate allows.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows.
+    n_variables : int, optional
+        Number of variables, where a group of indicator columns is one; the number of columns when None.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        When `signal` is not a positive number.
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> recipe = auto_recipe(Public(n=20000, input_shape=(8,), n_outputs=1, task="regression"), signal=4000.0)
+    >>> recipe.sampling_rate, recipe.max_grad_norm
+    (1.0, 0.4)
+    """
+    if not signal > 0:
+        raise ValueError(f"signal={signal!r} must be positive: the budget's mu times the number of rows")
+    # Beyond ten times the rows privacy noise is far below sampling noise and no value changes.
+    signal = min(signal, 10.0 * public.n)
+    go = step_length(public, signal, n_variables)
+    # Twice the inverse curvature is the stability limit without momentum; stay well below it.
+    largest = 2.6 / {"regression": 1.25, "binary": 0.3, "multiclass": 0.6}[public.task]
+    steps = min(max(math.ceil(go.length * (1 - _MOMENTUM) / largest), 60), 120)
+    lr = min(go.length * (1 - _MOMENTUM) / steps, largest)
+    return Recipe(min(1.0, _FULL_BATCH_ROWS / public.n), steps, lr, _MOMENTUM, go.clip, 0.5)

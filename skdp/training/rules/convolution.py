@@ -1,0 +1,190 @@
+"""Convolutions in one, two and three dimensions, with groups, stride, dilation and every padding mode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skdp.training.rules.gradients import Dense, Gradient, gram_is_cheaper, gram_squares, null_records, row_squares
+from skdp.training.rules.rule import Rule
+
+__all__ = ["CONVOLUTION"]
+
+PATCH_BYTES = 1 << 21  # of input patches laid out at a time: what stays in the cache of a core
+PATCH_BYTES_DEVICE = 1 << 28
+SHORT_RUN = 32  # numbers that are too few to copy at full speed
+
+
+class Convolved(Gradient):
+    """Gradient of a convolution: inputs (batch, channels, ...), output gradients (batch, outputs, ...).
+
+    A convolution is a linear layer whose positions are the patches of its input.
+    """
+
+    def __init__(self, parameters: tuple[int, ...], module: nn.Module, inputs: Tensor, grad: Tensor) -> None:
+        self.parameters = parameters
+        self.module = module
+        self.bias = len(parameters) == 2
+        self.padding = module.padding
+        inputs = inputs.float()
+        if isinstance(module.padding, str) or module.padding_mode != "zeros":
+            mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+            inputs = F.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
+            self.padding = (0,) * len(module.kernel_size)
+        self.inputs = inputs
+        self.grad = grad.float()
+        self.written: list[Gradient] | None = None
+
+    def squared_norms(self) -> Tensor:
+        weight, positions = self.module.weight, math.prod(self.grad.shape[2:])
+        outputs = len(weight) // self.module.groups
+        if len(self.grad) and gram_is_cheaper(len(self.grad), positions, outputs, weight[0].numel()):
+            return self._gram_squares(positions)
+        self.written = self._write()
+        return sum(part.squared_norms() for part in self.written)
+
+    def _leftover(self) -> list[bool]:
+        """Per dimension, whether some of the input is read by no patch."""
+        m = self.module
+        geometry = zip(self.inputs.shape[2:], m.kernel_size, m.stride, m.dilation, self.padding, strict=True)
+        return [s > k or (n + 2 * p - d * (k - 1) - 1) % s > p for n, k, s, d, p in geometry]
+
+    def _gram_squares(self, positions: int) -> Tensor:
+        parts = [gram_squares(left.mT, patches, self.bias) for left, patches in self._pieces(positions)]
+        squares = torch.cat(parts).view(-1, self.module.groups).sum(1)
+        if any(self._leftover()):  # a pixel that no patch reads may still be NaN and enter the sum as 0 * NaN
+            squares += 0 * self.inputs.flatten(1).sum(1)
+        return squares
+
+    def _pieces(self, positions: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Output gradients (n, outputs, positions) and patches (n, positions, width), a few records at a time.
+
+        Each record counts once per group. Patches have their channels last and reuse one piece of memory.
+        """
+        inputs, groups = self.inputs, self.module.groups
+        if any(self.padding):
+            inputs = F.pad(inputs, [p for p in reversed(self.padding) for _ in range(2)])
+        inputs = inputs.unflatten(1, (groups, -1)).flatten(0, 1).movedim(1, -1).contiguous()
+        grad = self.grad.reshape(len(inputs), -1, positions)
+        width = self.module.weight[0].numel()
+        limit = PATCH_BYTES if inputs.device.type == "cpu" else PATCH_BYTES_DEVICE
+        step = max(1, limit // (4 * max(1, positions * width)))
+        space = inputs.new_empty(min(step, len(inputs)), positions, width)
+        for start in range(0, len(inputs), step):
+            piece = self._windows(inputs[start : start + step])
+            patches = space[: len(piece)]
+            patches.view(piece.shape).copy_(piece)
+            yield grad[start : start + step], patches
+
+    def _windows(self, inputs: Tensor) -> Tensor:
+        """What each output position sees: (n, *sizes, channels) -> (n, *positions, *kernel, channels), a view."""
+        m, n = self.module, len(self.module.kernel_size)
+        axes = list(zip(m.kernel_size, m.stride, m.dilation, strict=True))
+
+        def slide(values: Tensor, axis: int, i: int) -> Tensor:
+            size, stride, dilation = axes[i]
+            return values.unfold(axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
+
+        if n > 1 and axes[-1][0] * inputs.shape[-1] < SHORT_RUN:
+            # Sliding along the last axis first makes all further kernel axes one contiguous run to copy.
+            last = slide(inputs, n, n - 1)
+            last = last.permute(0, n, *range(1, n), n + 2, n + 1).contiguous()
+            for i in range(n - 1):
+                last = slide(last, 2 + i, i)
+            return last.permute(0, *range(2, n + 1), 1, *range(n + 3, 2 * n + 2), n + 1, n + 2)
+        for i in range(n):
+            inputs = slide(inputs, 1 + i, i)
+        return inputs.permute(0, *range(1, n + 1), *range(n + 2, 2 * n + 2), n + 1)
+
+    def _write(self) -> list[Gradient]:
+        parts: list[Gradient] = [_ChannelsLast(self.parameters[0], self.module.weight.shape, *self._written_weight())]
+        if self.bias:
+            parts.append(Dense(self.parameters[1], self.grad.flatten(2).sum(2)))
+        return parts
+
+    def _written_weight(self) -> tuple[Tensor, Tensor]:
+        """The gradient (batch, outputs, *kernel, channels), and squared norms taken while it is in the cache."""
+        outputs, channels, *kernel = self.module.weight.shape
+        batch, groups = len(self.grad), self.module.groups
+        written = self.grad.new_empty(batch * groups, outputs // groups, math.prod(kernel) * channels)
+        squares = [written.new_zeros(0)]
+        start = 0
+        for left, patches in self._pieces(math.prod(self.grad.shape[2:])) if batch else ():
+            piece = written[start : start + len(left)]
+            torch.bmm(left, patches, out=piece)
+            squares.append(row_squares(piece.flatten(1)))
+            start += len(left)
+        return written.view(batch, outputs, *kernel, channels), torch.cat(squares).view(batch, groups).sum(1)
+
+    def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
+        if self.written is not None:
+            for part in self.written:
+                part.add_weighted(factors, out)
+            return
+        grad = self.grad * factors.view(-1, *[1] * (self.grad.dim() - 1))
+        weight = out[self.parameters[0]]
+        weight.add_(_weight_gradient(grad, self.inputs, weight, self, self.module.groups))
+        if self.bias:
+            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2)))
+
+    def null(self, ok: Tensor) -> None:
+        self.inputs, self.grad = null_records(ok, self.inputs), null_records(ok, self.grad)
+        for part in self.written or ():
+            part.null(ok)
+
+    def split(self) -> list[Gradient]:
+        return self._write()
+
+    def dense(self, shape: torch.Size) -> Tensor:
+        return self._written_weight()[0].movedim(-1, 2)
+
+
+class _ChannelsLast(Dense):
+    """A convolution's weight gradient, written out as (batch, outputs, *kernel, channels)."""
+
+    def __init__(self, parameter: int, shape: torch.Size, values: Tensor, squares: Tensor) -> None:
+        super().__init__(parameter, values)
+        self.squares = squares
+        self.shape = (shape[0], *shape[2:], shape[1])
+
+    def squared_norms(self) -> Tensor:
+        return self.squares
+
+    def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
+        total = self.values.new_zeros(self.values.shape[1]).addmv_(self.values.t(), factors)
+        out[self.parameters[0]].add_(total.view(self.shape).movedim(-1, 1))
+
+    def dense(self, shape: torch.Size) -> Tensor:
+        return self.values.view(-1, *self.shape).movedim(-1, 2)
+
+
+def _weight_gradient(grad: Tensor, inputs: Tensor, weight: Tensor, how: Convolved, groups: int) -> Tensor:
+    """Torch's own weight gradient of a convolution."""
+    n = len(how.padding)
+    return torch.ops.aten.convolution_backward(
+        grad,
+        inputs,
+        weight,
+        None,
+        how.module.stride,
+        how.padding,
+        how.module.dilation,
+        False,
+        (0,) * n,
+        groups,
+        (False, True, False),
+    )[1]
+
+
+def _gradients(module: nn.Module, index: Mapping[str, int], inputs: Tensor, grad: Tensor) -> list[Gradient]:
+    if "weight" not in index:
+        return [Dense(index["bias"], grad.float().flatten(2).sum(2))]
+    parameters = tuple(index[name] for name in ("weight", "bias") if name in index)
+    return [Convolved(parameters, module, inputs, grad)]
+
+
+CONVOLUTION = Rule((nn.Conv1d, nn.Conv2d, nn.Conv3d), ("weight", "bias"), _gradients)
