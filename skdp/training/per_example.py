@@ -6,9 +6,8 @@ layer was given and what its output's gradient is suffice for both the norms and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch.autograd.graph import get_gradient_edge
 from torch.nn.utils.parametrize import is_parametrized
 
 from skdp.exceptions import UnsupportedModuleError
-from skdp.training.clipping import total_squares
+from skdp.training.captured import Captured, exact_float32
 from skdp.training.fallback import per_record_forward
 from skdp.training.rules import Rule, find_rule
 from skdp.training.rules.gradients import Gradient, Outer, merge
@@ -254,7 +253,7 @@ class PerExample:
         """
         gradients: list[Gradient] = []
         pairs = self.differentiate(losses)
-        with _exact(losses.device):
+        with exact_float32(losses.device):
             for site, grad in pairs:
                 gradients += site.gradients(site.layer.module, site.index, site.inputs, grad)
                 if site.squares is not None and isinstance(gradients[-1], Outer):
@@ -280,75 +279,6 @@ class PerExample:
             if grad is not None and (len(grad) != batch or site.inputs._version != site.version):
                 raise _misfit(site, batch)
         return [(site, grad) for site, grad in zip(sites, grads, strict=True) if grad is not None]
-
-
-class Captured:
-    """Per-record gradients of one backward pass, in the form in which they are cheapest.
-
-    Made by `PerExample.backward`.
-    """
-
-    def __init__(
-        self, gradients: list[Gradient], group_of: list[int], n_groups: int, batch: int, device: torch.device
-    ) -> None:
-        self._gradients = gradients
-        self._groups = [group_of[gradient.parameters[0]] for gradient in gradients]
-        self._n_groups = n_groups
-        self._batch = batch
-        self._device = device
-        self._squares: list[Tensor] | None = None
-        self._ok: Tensor | None = None
-        self._nulled = False
-
-    def squared_norms(self) -> list[Tensor]:
-        """Upper bounds on squared gradient norms.
-
-        Returns
-        -------
-        list of float32 tensors of shape (batch,)
-            One per group of `PerExample.groups`. Exact to rounding where the gradient is an ordinary number, never
-            below the truth; inf or NaN for a record whose gradient is not finite, which is then the null row.
-        """
-        if self._squares is None:
-            squares: list[Tensor | None] = [None] * self._n_groups
-            with _exact(self._device):
-                for gradient, group in zip(self._gradients, self._groups, strict=True):
-                    part, before = gradient.squared_norms(), squares[group]
-                    squares[group] = part if before is None else before + part
-            self._squares = [
-                torch.zeros(self._batch, device=self._device) if part is None else part for part in squares
-            ]
-        return self._squares
-
-    def add_weighted_sums(self, factors: Tensor | list[Tensor], out: list[Tensor]) -> None:
-        """Add the sum over records of factor times gradient to `out`.
-
-        Parameters
-        ----------
-        factors : tensor of shape (batch,), or a list of one per group
-        out : list of contiguous float32 tensors
-            In parameter order and shape; changed in place.
-        """
-        self._null_rows()
-        with _exact(self._device):
-            if self._ok is not None:
-                every = factors if isinstance(factors, list) else [factors]
-                every = [torch.where(self._ok, factor, 0.0) for factor in every]
-                factors = every if isinstance(factors, list) else every[0]
-            for gradient, group in zip(self._gradients, self._groups, strict=True):
-                gradient.add_weighted(factors[group] if isinstance(factors, list) else factors, out)
-
-    def _null_rows(self) -> None:
-        """Take what is not finite out of the numbers themselves: a factor of zero would leave NaN."""
-        if self._nulled:
-            return
-        self._nulled = True
-        total = total_squares(self.squared_norms())
-        if self._device.type == "cpu" and (not self._batch or math.isfinite(total.max())):
-            return  # finite norms mean finite numbers; on an accelerator asking would stall it
-        self._ok = ok = torch.isfinite(total)
-        for gradient in self._gradients:
-            gradient.null(ok)
 
 
 class _Swapped:
@@ -378,24 +308,3 @@ def _misfit(site: Site, batch: int) -> UnsupportedModuleError:
         f"layer {name} got {len(site.inputs)} rows for a batch of {batch} records; keep the records along the first "
         f"dimension of every layer's input (for position indices: torch.arange(T).expand(len(x), T))"
     )
-
-
-def _exact(device: torch.device) -> Any:
-    """No reduced precision: sums and norms are float32 whatever the forward pass used."""
-    plain = torch.get_float32_matmul_precision() == "highest" and not torch.is_autocast_enabled(device.type)
-    return _NOTHING if plain and device.type == "cpu" else _full_precision(device)
-
-
-_NOTHING = nullcontext()
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Float32 products for a while."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(allow_tf32=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)

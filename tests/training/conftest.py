@@ -1,0 +1,8 @@
+"""The table of modules that several tests of the engine go through, on the import path."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
