@@ -1,0 +1,43 @@
+"""Links between pages lead somewhere, and files that pages name exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts
+)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+CODE_FENCE = re.compile(r"^```.*?^```", re.M | re.S)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_relative_links_lead_to_files(path):
+    text = CODE_FENCE.sub("", path.read_text(encoding="utf-8"))
+    targets = [target for target in LINK.findall(text) if "://" not in target]
+    missing = [target for target in targets if not (path.parent / target).exists()]
+    assert not missing
+
+
+def test_tests_named_by_the_promises_exist():
+    text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", text))
+    assert len(named) >= 10
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_each_promise_is_covered():
+    text = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## (?=\d)", text, flags=re.M)[1:]
+    assert [int(section.split(".")[0]) for section in sections] == list(range(1, 11))
+    assert all("`tests/" in section for section in sections)
+
+
+def test_no_page_speaks_of_a_workplace():
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        assert "/work" not in text and "../shared" not in text, path
