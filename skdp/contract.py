@@ -50,6 +50,11 @@ class Poisson:
     ----------
     rate : float
         Sampling rate in (0, 1].
+
+    Examples
+    --------
+    >>> Poisson(0.1).event(dp_event.GaussianDpEvent(1.0), 5).count
+    5
     """
 
     rate: float = 1.0
@@ -72,6 +77,11 @@ class Gaussian:
     ----------
     multipliers : tuple of float
         One noise multiplier per value: standard deviation over L2 zero-out sensitivity.
+
+    Examples
+    --------
+    >>> round(Gaussian((2.0, 2.0)).combined, 3)
+    1.414
     """
 
     multipliers: tuple[float, ...]
@@ -147,6 +157,13 @@ class Charge:
         Probability mass added to delta outside the event (thresholds that may fail).
     split : str
         How the rows came to this spender, in words; empty when it saw all of them.
+
+    Examples
+    --------
+    >>> touch = Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000)
+    >>> charge = Charge((touch,)) + Charge((Touch("bounds", Poisson(), Gaussian((20.0,)), 1),))
+    >>> len(charge.event().events), len(charge.event({"bounds": 1}).events)
+    (2, 1)
     """
 
     touches: tuple[Touch, ...]
@@ -200,6 +217,11 @@ class ClippedSum:
         Clip norm; ``inf`` leaves gradients as they are (only together with no noise).
     clipping : {"flat", "automatic", "global", "per-layer"}
         How a gradient is brought under the bound.
+
+    Examples
+    --------
+    >>> ClippedSum(0.5).sensitivity
+    0.5
     """
 
     bound: Any
@@ -216,6 +238,16 @@ class NormBelow:
     """Sum over the sample of +1/2 where the gradient norm is at most `bound`, else -1/2; a null row gives 0.
 
     Centred at zero because the centred count moves by 1/2 where the plain one moves by 1 (Andrew et al., 2021).
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm that norms are compared with.
+
+    Examples
+    --------
+    >>> NormBelow(1.0).sensitivity
+    0.5
     """
 
     bound: Any
@@ -232,6 +264,11 @@ class Counts:
         Which array is binned; its columns are the groups.
     edges : ndarray of shape (groups, bins - 1)
         Public inner edges of every group's bins.
+
+    Examples
+    --------
+    >>> Counts("y", np.array([[0.5, 1.5]])).sensitivity
+    1.0
     """
 
     of: str
@@ -245,7 +282,21 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Values that are all answered from one sample of `touch`, at the model's current public weights."""
+    """Values that are all answered from one sample of `touch`, at the model's current public weights.
+
+    Parameters
+    ----------
+    touch : Touch
+        The line of the price list that pays.
+    values : tuple of Value
+        One per noise multiplier of the touch.
+
+    Examples
+    --------
+    >>> query = Query(Touch("gradient", Poisson(0.1), Gaussian((1.0,)), 10), (ClippedSum(1.0),))
+    >>> query.fingerprint() == Query(query.touch, (ClippedSum(1.0),)).fingerprint()
+    True
+    """
 
     touch: Touch
     values: tuple[Value, ...]
@@ -273,7 +324,19 @@ Answers = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """A step's outcome: gradients in parameter order, and the public standard deviation of their noise."""
+    """A step's outcome: gradients in parameter order, and the public standard deviation of their noise.
+
+    Parameters
+    ----------
+    gradients : list of tensor
+    noise_std : float or 0-dim tensor
+        Of each coordinate; 0 where there is no noise.
+
+    Examples
+    --------
+    >>> Update([np.zeros(3)], noise_std=0.1).noise_std
+    0.1
+    """
 
     gradients: list[Any]
     noise_std: Any = 0.0
@@ -297,6 +360,11 @@ class Public:
     unit : str
     indicators : tuple of int
         Columns known to hold only 0 and 1.
+
+    Examples
+    --------
+    >>> Public(n=1000, input_shape=(8,), n_outputs=1, task="binary").adjacency
+    'zero-out'
     """
 
     n: int
@@ -337,7 +405,7 @@ class Plan(Protocol):
     def begin(self, model: Model, state: dict) -> Generator[Query, Answers, None] | None:
         """Ask whatever is needed before the first step."""
 
-    def step(self, model: Model, state: dict) -> Generator[Query, Answers, Update] | Update:
+    def step(self, model: Model, state: dict) -> Generator[Query, Answers, Update] | Update | None:
         """Ask one step's queries and return its outcome."""
 
 

@@ -141,7 +141,26 @@ class DPAdam(BaseEstimator):
 
 
 class AdamBC(torch.optim.Optimizer):
-    """The optimizer behind `DPAdam`; ``param_group["noise_std"]`` is the public noise level of the gradient."""
+    """The optimizer behind `DPAdam`; ``param_group["noise_std"]`` is the public noise level of the gradient.
+
+    Parameters
+    ----------
+    params : iterable of torch.nn.Parameter
+    lr : float
+    betas : tuple of float
+        Decay of the first and second moment.
+    eps_root : float
+        Floor of the corrected second moment.
+
+    Examples
+    --------
+    >>> import torch
+    >>> weight = torch.nn.Parameter(torch.zeros(2))
+    >>> weight.grad = torch.ones(2)
+    >>> AdamBC([weight], lr=0.1, betas=(0.9, 0.999), eps_root=1e-8).step()
+    >>> weight.detach()
+    tensor([-0.1000, -0.1000])
+    """
 
     def __init__(self, params: Any, lr: float, betas: tuple[float, float], eps_root: float):
         if not all(0 <= beta < 1 for beta in betas):

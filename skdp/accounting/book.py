@@ -29,6 +29,13 @@ class Reservation:
     Parameters
     ----------
     charge : Charge
+    lines : dict
+        Counts and leases by touch name.
+
+    Examples
+    --------
+    >>> FitBook().reserve(Charge(()))
+    Reservation(charge=Charge(touches=(), adjacency='zero-out', unit='row', delta_fail=0.0, split=''))
     """
 
     charge: Charge
@@ -85,13 +92,9 @@ class FitBook:
             This book already holds a reservation: a fit has one.
         """
         if self.reservation is not None:
-            raise PlanViolationError(
-                "this book already holds a reservation; a second fit needs a FitBook of its own"
-            )
+            raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
         lease = _check_lease(lease)
-        lines = {
-            t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches
-        }
+        lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
         self.reservation = Reservation(charge, lines)
         return self.reservation
 
@@ -129,13 +132,10 @@ class FitBook:
                 "sampler, noise and count"
             )
         if self.settled:
-            raise PlanViolationError(
-                f"touch {touch.name!r}: this fit is settled; a new fit reserves a new charge"
-            )
+            raise PlanViolationError(f"touch {touch.name!r}: this fit is settled; a new fit reserves a new charge")
         if line.spent >= line.touch.count:
             raise PlanViolationError(
-                f"touch {touch.name!r}: all {line.touch.count} reserved queries are spent; declare a larger "
-                "count"
+                f"touch {touch.name!r}: all {line.touch.count} reserved queries are spent; declare a larger count"
             )
         raise PlanViolationError(
             f"touch {touch.name!r}: query {line.spent} lies beyond the lease of {line.leased}; call extend() "
@@ -164,9 +164,7 @@ class FitBook:
             if line is None:
                 raise PlanViolationError(f"touch {name!r} is not in the reserved charge")
             if total < line.leased and total < line.touch.count:
-                raise PlanViolationError(
-                    f"touch {name!r}: a lease of {line.leased} cannot be taken back to {total}"
-                )
+                raise PlanViolationError(f"touch {name!r}: a lease of {line.leased} cannot be taken back to {total}")
         for name, total in upto.items():
             line = reservation.lines[name]
             line.leased = min(int(total), line.touch.count)
@@ -236,9 +234,7 @@ class FitBook:
         """
         if self.reservation is None:
             return {"version": _VERSION, "charge": None, "lines": {}, "settled": False}
-        lines = {
-            n: {"spent": line.spent, "leased": line.leased} for n, line in self.reservation.lines.items()
-        }
+        lines = {n: {"spent": line.spent, "leased": line.leased} for n, line in self.reservation.lines.items()}
         return {
             "version": _VERSION,
             "charge": charge_to_dict(self.reservation.charge),
@@ -270,9 +266,7 @@ class FitBook:
             return book
         try:
             charge, written = charge_from_dict(plain["charge"]), plain["lines"]
-            lines = {
-                t.name: _Line(t, written[t.name]["spent"], written[t.name]["leased"]) for t in charge.touches
-            }
+            lines = {t.name: _Line(t, written[t.name]["spent"], written[t.name]["leased"]) for t in charge.touches}
             book.settled = bool(plain["settled"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"a book's entries are missing or malformed: {error!r}") from error
@@ -289,7 +283,5 @@ class FitBook:
 
 def _check_lease(lease: int | None) -> int | None:
     if lease is not None and (int(lease) != lease or lease < 1):
-        raise ValueError(
-            f"lease={lease!r} must be a whole number of queries, at least 1, or None for all of them"
-        )
+        raise ValueError(f"lease={lease!r} must be a whole number of queries, at least 1, or None for all of them")
     return lease

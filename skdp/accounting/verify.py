@@ -80,9 +80,8 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
     Verification
         It holds if
 
-        1. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps
-        occur in
-           it, and what was executed is part of what was planned;
+        1. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps occur
+           in it, and what was executed is part of what was planned;
         2. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
            part;
         3. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
@@ -101,8 +100,7 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
     - of the closed form: `dp_accounting`'s PLD on a finer grid than usual;
     - of PLD and RDP claims: skdp's tilted PLD (other code and another method) where the event is made of
       Gaussians, and the fine PLD elsewhere or where the tilted bound is looser than the claim;
-    - of the tilted PLD: the fine PLD where it resolves delta; else the claim is computed once more, and
-    compared
+    - of the tilted PLD: the fine PLD where it resolves delta; else the claim is computed once more, and compared
       with the PLD at a larger delta;
     - of RDP for an event that only RDP bounds: none. It is computed once more, and the reason says so.
 

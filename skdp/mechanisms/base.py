@@ -25,6 +25,11 @@ class TrainingPlan:
     max_grad_norm : float
         Clip norm (the initial one where it adapts).
     clipping : {"flat", "automatic", "global", "per-layer", "adaptive"}
+
+    Examples
+    --------
+    >>> TrainingPlan(sampling_rate=0.1, steps=50, max_grad_norm=1.0).clipping
+    'flat'
     """
 
     sampling_rate: float

@@ -247,7 +247,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         inputs = encode_features(self, X, reset=False)
         shape = tuple(self._built_for[0]["input_shape"])
         if inputs.shape[1:] != shape:
-            raise ValueError(f"X has rows of shape {inputs.shape[1:]}, but the model was fitted on rows of shape {shape}")
+            raise ValueError(
+                f"X has rows of shape {inputs.shape[1:]}, but the model was fitted on rows of shape {shape}"
+            )
         finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
         if not finite.all():
             raise ValueError(f"Input X contains NaN or infinity in row {int((~finite).argmax())}; encode it before")

@@ -100,15 +100,15 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         Epochs run.
     feature_bounds_ : ndarray of shape (n_features, 2) or None
 
+    See Also
+    --------
+    DPRegressor : The same for numbers.
+
     Notes
     -----
     *Formal guarantee.* What `fit` publishes (all fitted attributes) is (epsilon, delta)-differentially private for
     the chosen adjacency, provided each row of X was computed from that record alone and from public values. A
     non-private scaler or encoder upstream is not covered.
-
-    See Also
-    --------
-    DPRegressor : The same for numbers.
 
     Examples
     --------

@@ -34,6 +34,7 @@ from skdp.training import (
     TailAverage,
     TorchExecutor,
     check_rows_independent,
+    trainable_parameters,
 )
 
 __all__ = ["Estimates", "FitRun"]
@@ -96,7 +97,7 @@ class FitRun:
         self.module = module.to(self.device).train()
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
         self._check_module()
-        self.per_example = PerExample(module)
+        PerExample(module)  # refuses layers that mix records
 
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
@@ -138,16 +139,16 @@ class FitRun:
         """Optimizer and executor around the net, on the device."""
         programme, module = self.programme, self.module
         engine = self._engine(module, self.loss, estimates)
-        forward, rows = _precompute_features(module, self._private_rows(estimates))
+        trained, rows = _precompute_features(module, self._private_rows(estimates))
         executor = TorchExecutor(
-            NetModel(module, self.per_example.parameters, self.device),
+            NetModel(module, trainable_parameters(module), self.device),
             rows,
-            forward=forward,
+            forward=trained,
             loss=self.loss,
-            per_example=self.per_example,
+            per_example=PerExample(trained),
             spend=self._spend,
             randomness=self.randomness,
-            piece=self._piece(forward, rows),
+            piece=self._piece(trained, rows),
         )
         return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
 

@@ -62,7 +62,6 @@ class Programme:
         """Optimizer steps of one epoch."""
         return steps_per_epoch(self.settings.sampling_rate)
 
-
     def knowing(self, indicators: tuple[int, ...], given: dict[str, Any]) -> Programme:
         """The programme once it is known which columns are indicators; the price list stays as it is."""
         public = replace(self.public, indicators=indicators)

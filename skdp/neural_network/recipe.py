@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from skdp.contract import Public
-from skdp.nets.tabular import step_length
+from skdp.nets.tabular import MOMENTUM, step_length
 
 __all__ = ["Recipe", "auto_recipe"]
 
-_MOMENTUM = 0.95
 _FULL_BATCH_ROWS = 65536
 
 
@@ -77,8 +75,5 @@ def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -
     # Beyond ten times the rows privacy noise is far below sampling noise and no value changes.
     signal = min(signal, 10.0 * public.n)
     go = step_length(public, signal, n_variables)
-    # Twice the inverse curvature is the stability limit without momentum; stay well below it.
-    largest = 2.6 / {"regression": 1.25, "binary": 0.3, "multiclass": 0.6}[public.task]
-    steps = min(max(math.ceil(go.length * (1 - _MOMENTUM) / largest), 60), 120)
-    lr = min(go.length * (1 - _MOMENTUM) / steps, largest)
-    return Recipe(min(1.0, _FULL_BATCH_ROWS / public.n), steps, lr, _MOMENTUM, go.clip, 0.5)
+    rate = min(1.0, _FULL_BATCH_ROWS / public.n)
+    return Recipe(rate, go.steps, go.lr, MOMENTUM, go.clip, 0.5)

@@ -98,13 +98,13 @@ class DPRegressor(RegressorMixin, DPEstimator):
     feature_bounds_ : ndarray of shape (n_features, 2) or None
     y_bounds_ : ndarray of shape (n_targets, 2)
 
-    Notes
-    -----
-    *Formal guarantee.* As for `DPClassifier`.
-
     See Also
     --------
     DPClassifier : The same for labels.
+
+    Notes
+    -----
+    *Formal guarantee.* As for `DPClassifier`.
 
     Examples
     --------

@@ -25,6 +25,15 @@ class ArrayExecutor:
         ``spend(touch)`` ticks the book.
     normal : callable
         ``normal(shape)`` gives independent standard normal numbers.
+
+    Examples
+    --------
+    >>> from skdp.contract import Gaussian, Poisson, Touch
+    >>> rows, no_null = {"y": np.array([[0.0], [1.0], [1.0]])}, np.zeros(3, dtype=bool)
+    >>> silent = ArrayExecutor(rows, no_null, spend=lambda touch: 0, normal=np.zeros)
+    >>> touch = Touch("counts", Poisson(), Gaussian((2.0,)), 1)
+    >>> silent.answer(Query(touch, (Counts("y", np.array([[0.5]])),)))[0].tolist()
+    [[1.0, 2.0]]
     """
 
     def __init__(

@@ -20,6 +20,18 @@ class Captured:
     """Per-record gradients of one backward pass, in the form in which they are cheapest.
 
     Made by `PerExample.backward`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skdp.training import PerExample
+    >>> net = torch.nn.Linear(3, 1, bias=False)
+    >>> with PerExample(net) as per_example:
+    ...     captured = per_example.backward(net(torch.ones(2, 3)).sum(1))
+    >>> total = [torch.zeros(1, 3)]
+    >>> captured.add_weighted_sums(torch.tensor([1.0, 0.5]), total)
+    >>> total
+    [tensor([[1.5000, 1.5000, 1.5000]])]
     """
 
     def __init__(

@@ -37,6 +37,18 @@ class TailAverage:
         Part of the planned steps, at the end, that is averaged; 0 for none.
     steps : int
         Planned number of steps.
+
+    Examples
+    --------
+    >>> weight = nn.Parameter(torch.zeros(1))
+    >>> average = TailAverage(0.5, steps=4)
+    >>> for step in range(1, 5):
+    ...     with torch.no_grad():
+    ...         _ = weight.fill_(step)
+    ...     average.update(step, {"weight": weight})
+    >>> average.apply({"weight": weight})
+    >>> weight.item()
+    3.5
     """
 
     def __init__(self, fraction: float, steps: int):
@@ -89,6 +101,14 @@ class Engine(NeuralNet):
         Factor on the learning rate by the share of planned steps done.
     **kwargs
         skorch's own parameters.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 1)
+    >>> engine = Engine(net, build_optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    ...                 criterion=nn.MSELoss(reduction="none"), train_split=None).initialize()
+    >>> engine.optimizer_.param_groups[0]["lr"]
+    0.1
     """
 
     def __init__(
@@ -167,6 +187,19 @@ class Engine(NeuralNet):
     ) -> bool:
         """Execute the plan from ``state["step"]`` on.
 
+        Parameters
+        ----------
+        plan : Plan
+        executor : TorchExecutor
+        state : dict
+            Public state of the plan, with ``"step"``.
+        average : TailAverage
+        steps_per_epoch : int
+        on_epoch : callable
+            Told the number of each finished epoch; true stops the training.
+        post_step : callable, optional
+            Called after each optimizer step.
+
         Returns
         -------
         bool
@@ -235,6 +268,12 @@ class Engine(NeuralNet):
 
 def check_callbacks(callbacks: list, validation: Any) -> None:
     """Refuse callbacks that would have to look at private rows or un-noised losses.
+
+    Parameters
+    ----------
+    callbacks : list
+    validation : tuple or None
+        Public ``(X, y)``, where there are any.
 
     Raises
     ------

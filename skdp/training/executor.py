@@ -14,6 +14,7 @@ from skdp.contract import Answers, ClippedSum, NormBelow, Query
 from skdp.training.clipping import clip_factors
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.randomness import SecretRandomness
+from skdp.training.rules.gradients import row_squares
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
 
@@ -31,11 +32,22 @@ class NetModel:
     parameters : dict of str to torch.nn.Parameter
         The trainable ones, in order.
     device : torch.device
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 1)
+    >>> NetModel(net, dict(net.named_parameters()), torch.device("cpu")).parameters.keys()
+    dict_keys(['weight', 'bias'])
     """
 
     module: nn.Module
     parameters: dict[str, nn.Parameter]
     device: torch.device
+
+
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that train, by name and in order."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,24 +60,40 @@ class PrivateRows:
     targets : tensor of shape (n,) or (n, n_outputs)
     weights : tensor of shape (n,) or None
         Multiplies the loss before clipping; 0 makes a row the null row.
+    squares : tensor of shape (n,) or None
+        Squared norm of each row of a table, so that a first linear layer need not compute it in every step.
+
+    Examples
+    --------
+    >>> rows = PrivateRows(torch.zeros(5, 2), torch.zeros(5))
+    >>> len(rows), len(rows.take(torch.tensor([0, 3])))
+    (5, 2)
     """
 
     inputs: Tensor
     targets: Tensor
     weights: Tensor | None = None
+    squares: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
+    def squared(self) -> PrivateRows:
+        """The same rows with their squared norms, where they are a table of float32 numbers."""
+        table = self.inputs.ndim == 2 and self.inputs.dtype == torch.float32
+        return replace(self, squares=row_squares(self.inputs)) if table else self
+
     def take(self, rows: Tensor) -> PrivateRows:
         """The given rows, copied."""
-        weights = None if self.weights is None else self.weights.index_select(0, rows)
-        return PrivateRows(self.inputs.index_select(0, rows), self.targets.index_select(0, rows), weights)
+        return self._each(lambda tensor: tensor.index_select(0, rows))
 
     def slice(self, start: int, stop: int) -> PrivateRows:
         """A run of rows, not copied."""
-        weights = None if self.weights is None else self.weights[start:stop]
-        return PrivateRows(self.inputs[start:stop], self.targets[start:stop], weights)
+        return self._each(lambda tensor: tensor[start:stop])
+
+    def _each(self, part: Callable[[Tensor], Tensor]) -> PrivateRows:
+        fields = (self.inputs, self.targets, self.weights, self.squares)
+        return PrivateRows(*[None if field is None else part(field) for field in fields])
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +117,25 @@ class TorchExecutor:
     loss : callable
         ``loss(outputs, targets)`` of shape (batch,).
     per_example : PerExample
-        Hooks on the module; its parameters give the order of answers.
+        Hooks on the module, or on the part of it that `forward` runs; its parameters give the order of answers.
     spend : callable
         ``spend(touch)`` ticks the book and raises when the price list does not cover the query.
     randomness : SecretRandomness
     piece : int
         Rows per backward pass; changes memory and time, never an answer's distribution.
+
+    Examples
+    --------
+    >>> from skdp.contract import Gaussian, Poisson, Touch
+    >>> net, cpu = nn.Linear(2, 1), torch.device("cpu")
+    >>> per_example = PerExample(net)
+    >>> executor = TorchExecutor(
+    ...     NetModel(net, per_example.parameters, cpu), PrivateRows(torch.randn(50, 2), torch.randn(50, 1)),
+    ...     forward=net, loss=lambda outputs, targets: (outputs - targets).square().sum(1),
+    ...     per_example=per_example, spend=lambda touch: 0, randomness=SecretRandomness(cpu), piece=16)
+    >>> (total,) = executor.answer(Query(Touch("gradient", Poisson(0.2), Gaussian((1.0,)), 1), (ClippedSum(1.0),)))
+    >>> [part.shape for part in total]
+    [torch.Size([1, 2]), torch.Size([1])]
     """
 
     def __init__(
@@ -111,7 +152,7 @@ class TorchExecutor:
     ):
         self.model = model
         self.randomness = randomness
-        self._rows = rows
+        self._rows = rows.squared()
         self._forward = forward
         self._loss = loss
         self._per_example = per_example
@@ -121,10 +162,10 @@ class TorchExecutor:
 
     def refresh(self) -> None:
         """Take notice of parameters that a callback froze or thawed since the last epoch."""
-        trainable = {name for name, p in self.model.module.named_parameters() if p.requires_grad}
-        if trainable != set(self.model.parameters):
-            self._per_example = PerExample(self.model.module)
-            self.model = replace(self.model, parameters=self._per_example.parameters)
+        trainable = trainable_parameters(self.model.module)
+        if trainable.keys() != self.model.parameters.keys():
+            self._per_example = PerExample(self._per_example.module)
+            self.model = replace(self.model, parameters=trainable)
             self._set_shapes()
 
     def _set_shapes(self) -> None:
@@ -161,6 +202,7 @@ class TorchExecutor:
             yield self._rows.take(part)
 
     def _add(self, rows: PrivateRows, totals: list) -> None:
+        self._per_example.input_squares = rows.squares
         losses = self._loss(self._forward(rows.inputs), rows.targets)
         if rows.weights is not None:
             losses = losses * rows.weights
