@@ -79,7 +79,7 @@ def restore(path: Any, kind: type) -> SavedFit:
     if saved.training is None:
         spent = saved.book.executed(saved.book.reservation)
         raise ValueError(
-            f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; count what "
-            f"it had leased as spent ({spent}) and fit anew"
+            f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; count "
+            f"what it had leased as spent ({spent}) and fit anew"
         )
     return saved

@@ -103,6 +103,11 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
         facts.append("classes (read from y)")
     else:
         classes = np.unique(np.asarray(estimator.classes))
+        if (classes.dtype.kind in "USO") != (y.dtype.kind in "USO"):
+            raise ValueError(
+                f"y holds {y.dtype} and classes={classes.tolist()} do not match; VotingClassifier, BaggingClassifier and "
+                "StackingClassifier hand over labels encoded as 0, 1, ...: give their members classes=range(n_classes)"
+            )
         facts.append("classes")
     if len(classes) < 2:
         raise ValueError(

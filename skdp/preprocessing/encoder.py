@@ -62,8 +62,9 @@ class SchemaEncoder(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     output_bounds_ : ndarray of shape (n_outputs, 2)
-        Public (low, high) of each output. All lie in [-1, 1], so ``DPClassifier(feature_bounds=(-1, 1))``
-        takes them as they are and spends nothing on finding bounds.
+        Public (low, high) of each output: (0, 1) for indicators, (-1, 1) for numbers. With
+        ``DPClassifier(feature_bounds=encoder.output_bounds_)`` nothing is spent on finding bounds, and the default net
+        knows the indicators.
     binary_features_ : ndarray of bool of shape (n_outputs,)
         True where an output is an indicator of 0 and 1.
     n_features_in_ : int
