@@ -135,11 +135,11 @@ def step_masses(rate: float, sigma: float, direction: str, step: float, tail: fl
         masses[1:] += up * fade
         masses[:-1] += down * fade
         masses = masses[::-1].copy()
-        masses[0] += ndtr(-x[-1] / sigma)
+        masses[0] += ndtr(-x[-1] / sigma) * (1 + 1e-12)
         return StepMasses(-last, masses, float(ndtr(x[0] / sigma)) * (1 + 1e-12))
     masses[1:] += up
     masses[:-1] += down * math.exp(-step)
-    masses[0] += (1 - rate) * ndtr(x[0] / sigma) + rate * ndtr((x[0] - 1) / sigma)
+    masses[0] += ((1 - rate) * ndtr(x[0] / sigma) + rate * ndtr((x[0] - 1) / sigma)) * (1 + 1e-12)
     above = (1 - rate) * ndtr(-x[-1] / sigma) + rate * ndtr((1 - x[-1]) / sigma)
     return StepMasses(first, masses, float(above) * (1 + 1e-12))
 

@@ -65,10 +65,11 @@ def exact_single_step(q: float, sigma: float, epsilon: float, direction: str) ->
 
 
 def random_plan(rng: np.random.Generator, good: Plan) -> Plan:
-    """Any tilt and any grid near a good plan's, with a window that may be too short."""
+    """Any tilt and any grid near a good plan's; window and range of a step may be too short."""
     step = good.step * 2.0 ** rng.integers(-1, 6)
     low, high = good.low - rng.exponential(0.3), good.high + rng.normal(0, 0.3)
-    return good._replace(tilt=good.tilt * math.exp(rng.normal(0, 0.3)), step=step, low=low, high=high)
+    tilt, tail = good.tilt * math.exp(rng.normal(0, 0.3)), good.tail * rng.choice([1.0, 0.6, 0.3])
+    return good._replace(tilt=tilt, step=step, low=low, high=high, tail=tail)
 
 
 # ------------------------------------------------------------------ closed form
@@ -286,6 +287,19 @@ def test_merge_adds_up_and_treats_almost_full_batches_as_full():
     assert gaussian_mu(merge([(1.0, 2.0, 4)]), "replace-one") == 2.0
     assert delta_bound((), 0.5, "zero-out") == 0.0
     assert epsilon_bound((), 1e-5, "zero-out") == 0.0
+
+
+def test_rounding_of_the_transform_is_covered_where_it_drowns_delta():
+    """Hardly tilted, the transform loses all of a delta of 1e-15: what remains must still be above it."""
+    loose = 0
+    for steps, epsilon, tilt in [(s, e, t) for s in (30, 1000, 30_000) for e in (7.0, 7.5) for t in (0.02, 0.3, 1.0)]:
+        truth = float(exact_gaussian(1.0, epsilon))
+        phases = (Phase(1.0, math.sqrt(steps), steps),)
+        plan = plan_at_epsilon(phases, "remove", epsilon, truth)._replace(tilt=tilt, low=-9.0)
+        bound = Composition(phases, "remove", plan).delta(epsilon)
+        assert bound >= truth
+        loose += bound > 1.5 * truth
+    assert loose >= 6, "or the rounding played no part"
 
 
 def test_small_deltas_keep_their_relative_precision():
