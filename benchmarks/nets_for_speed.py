@@ -37,9 +37,7 @@ CASES = (
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2)
-    )
+    return nn.Sequential(nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 2))
 
 
 def logistic() -> nn.Module:

@@ -31,9 +31,7 @@ ACCOUNTANTS = ("analytic", "pld", "tilted-pld", "rdp")
 
 
 # ------------------------------------------------------------------ public
-def epsilon(
-    event: dp_event.DpEvent, delta: float, adjacency: str = "zero-out", accountant: str = "auto"
-) -> float:
+def epsilon(event: dp_event.DpEvent, delta: float, adjacency: str = "zero-out", accountant: str = "auto") -> float:
     """Smallest epsilon that the accountant can certify for an event at a given delta.
 
     Parameters
@@ -84,9 +82,7 @@ def epsilon(
     return float(_cached(_EPSILON[name], parts, float(delta), adjacency))
 
 
-def delta(
-    event: dp_event.DpEvent, epsilon: float, adjacency: str = "zero-out", accountant: str = "auto"
-) -> float:
+def delta(event: dp_event.DpEvent, epsilon: float, adjacency: str = "zero-out", accountant: str = "auto") -> float:
     """Smallest delta that the accountant can certify for an event at a given epsilon.
 
     Parameters
@@ -223,8 +219,7 @@ def check_epsilon(epsilon: float) -> float:
     """
     if not _is_real(epsilon) or not epsilon > 0:
         raise ValueError(
-            f"epsilon={epsilon!r} must be a positive number (0.1 is strong, 1 usual, 8 weak; inf trains "
-            "without noise)"
+            f"epsilon={epsilon!r} must be a positive number (0.1 is strong, 1 usual, 8 weak; inf trains without noise)"
         )
     return float(epsilon)
 
@@ -269,15 +264,11 @@ def _too_small(parts: Phases, delta: float | None) -> bool:
 
 def _refuse(noisy: list, adjacency: str) -> None:
     """Say which part has no accountant at all, or which parts have none in common."""
-    missing = {
-        name: [leaf for leaf in noisy if not supports(leaf, adjacency, name)] for name in ("pld", "rdp")
-    }
+    missing = {name: [leaf for leaf in noisy if not supports(leaf, adjacency, name)] for name in ("pld", "rdp")}
     for leaf in missing["pld"]:
         if leaf in missing["rdp"]:
             given(leaf, adjacency, "pld")
-    names = {
-        name: ", ".join(sorted({type(leaf).__name__ for leaf in each})) for name, each in missing.items()
-    }
+    names = {name: ", ".join(sorted({type(leaf).__name__ for leaf in each})) for name, each in missing.items()}
     raise UnsupportedEventError(
         f"no single accountant bounds the whole composition under adjacency={adjacency!r}: the PLD has no "
         f"bound for {names['pld']}, RDP none for {names['rdp']}; account for them apart and add the epsilons "

@@ -39,10 +39,7 @@ def event_to_dict(event: dp_event.DpEvent) -> dict[str, Any]:
     """
     if type(event) is not _EVENTS.get(type(event).__name__):
         raise ValueError(f"{event!r} is not one of dp_accounting's events and cannot be written to a file")
-    named = {
-        a.name: _write(getattr(event, a.name), event_to_dict, dp_event.DpEvent)
-        for a in attr.fields(type(event))
-    }
+    named = {a.name: _write(getattr(event, a.name), event_to_dict, dp_event.DpEvent) for a in attr.fields(type(event))}
     return {"type": type(event).__name__, **named}
 
 
@@ -69,9 +66,7 @@ def event_from_dict(plain: Mapping[str, Any]) -> dp_event.DpEvent:
     """
     kind = _kind(plain, "event", _EVENTS)
     named = {
-        key: _read(value, event_from_dict, list, number_from_json)
-        for key, value in plain.items()
-        if key != "type"
+        key: _read(value, event_from_dict, list, number_from_json) for key, value in plain.items() if key != "type"
     }
     return _call(kind, named, [a.name for a in attr.fields(kind)])
 
@@ -95,10 +90,7 @@ def charge_to_dict(charge: Charge) -> dict[str, Any]:
     """
     if type(charge) is not _PRICES.get(type(charge).__name__):
         raise ValueError(f"{charge!r} is no part of a charge and cannot be written to a file")
-    named = {
-        f.name: _write(getattr(charge, f.name), charge_to_dict, tuple(_PRICES.values()))
-        for f in fields(charge)
-    }
+    named = {f.name: _write(getattr(charge, f.name), charge_to_dict, tuple(_PRICES.values())) for f in fields(charge)}
     return {"type": type(charge).__name__, **named}
 
 
@@ -119,9 +111,7 @@ def charge_from_dict(plain: Mapping[str, Any]) -> Charge:
         Not a charge, or one with missing, spare or impossible values.
     """
     kind = _kind(plain, "charge", _PRICES)
-    named = {
-        key: _read(value, charge_from_dict, tuple, _plain) for key, value in plain.items() if key != "type"
-    }
+    named = {key: _read(value, charge_from_dict, tuple, _plain) for key, value in plain.items() if key != "type"}
     return _call(kind, named, [f.name for f in fields(kind)])
 
 

@@ -50,9 +50,7 @@ def _refined(
     built = [(*given(leaf, adjacency, "pld"), count) for leaf, count in parts]
     spreads = [_spread(leaf, adjacency) for leaf, _ in parts]
     widest, runs = max(high for _, high in spreads), sum(count for _, count in parts)
-    typical = math.sqrt(
-        sum(count * std**2 for (std, _), (_, count) in zip(spreads, parts, strict=True)) / runs
-    )
+    typical = math.sqrt(sum(count * std**2 for (std, _), (_, count) in zip(spreads, parts, strict=True)) / runs)
     interval = min(max(0.4 * typical, widest / 2000), 0.5)
     tolerance, points = (_TOLERANCE / 20, 5 * _POINTS) if fine else (_TOLERANCE, _POINTS)
     best = math.inf
@@ -133,9 +131,7 @@ def _loss(leaf: dp_event.DpEvent, relation: object, interval: float) -> pld.Priv
                 neighboring_relation=relation,
                 **grid,
             )
-    raise UnsupportedEventError(
-        f"{type(leaf).__name__} has no privacy loss distribution; use accountant='rdp'"
-    )
+    raise UnsupportedEventError(f"{type(leaf).__name__} has no privacy loss distribution; use accountant='rdp'")
 
 
 def _solve(delta_at: Callable[[float], float], delta: float) -> float:

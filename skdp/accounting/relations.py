@@ -66,9 +66,7 @@ def leaves(event: dp_event.DpEvent, count: int = 1) -> Iterable[Phase]:
             return
         case dp_event.ComposedDpEvent():
             if not isinstance(event.events, (list, tuple)):
-                raise UnsupportedEventError(
-                    f"{_name(event)}: events={event.events!r} must be a list of events"
-                )
+                raise UnsupportedEventError(f"{_name(event)}: events={event.events!r} must be a list of events")
             for part in event.events:
                 yield from leaves(part, count)
         case dp_event.SelfComposedDpEvent():
@@ -121,8 +119,7 @@ def _without_replacement(event: dp_event.SampledWithoutReplacementDpEvent) -> dp
     (leaf, _), *more = inner
     if more or not isinstance(leaf, dp_event.GaussianDpEvent):
         raise UnsupportedEventError(
-            f"batches of fixed size with {_name(event.event)} have no accountant: answer them with Gaussian "
-            "noise only"
+            f"batches of fixed size with {_name(event.event)} have no accountant: answer them with Gaussian noise only"
         )
     return leaf if size == n else dp_event.SampledWithoutReplacementDpEvent(n, size, leaf)
 
@@ -156,9 +153,7 @@ def _mechanism(event: dp_event.DpEvent) -> dp_event.DpEvent:
             if event.standard_deviation == 0:
                 return _EVERYTHING if any(sizes) else _NOTHING
             return (
-                dp_event.MixtureOfGaussiansDpEvent(event.standard_deviation, sizes, chances)
-                if any(sizes)
-                else _NOTHING
+                dp_event.MixtureOfGaussiansDpEvent(event.standard_deviation, sizes, chances) if any(sizes) else _NOTHING
             )
         case dp_event.ZCDpEvent():
             _number(event, "rho", 0.0, math.inf), _number(event, "xi", 0.0, math.inf)
@@ -171,17 +166,14 @@ def _mechanism(event: dp_event.DpEvent) -> dp_event.DpEvent:
             return event if scale else _EVERYTHING
         case dp_event.SingleEpochTreeAggregationDpEvent():
             scale = _number(event, "noise_multiplier", 0.0, math.inf)
-            steps = (
-                event.step_counts if isinstance(event.step_counts, (list, tuple)) else (event.step_counts,)
-            )
+            steps = event.step_counts if isinstance(event.step_counts, (list, tuple)) else (event.step_counts,)
             if not steps or not all(isinstance(s, int) and s > 0 for s in steps):
                 raise UnsupportedEventError(
                     f"{_name(event)}: step_counts={event.step_counts!r} must be positive whole numbers"
                 )
             return dp_event.SingleEpochTreeAggregationDpEvent(scale, tuple(steps)) if scale else _EVERYTHING
     raise UnsupportedEventError(
-        f"{_name(event)} has no accountant in skdp; the support table of the user guide lists the events "
-        "that have one"
+        f"{_name(event)} has no accountant in skdp; the support table of the user guide lists the events that have one"
     )
 
 
@@ -189,9 +181,7 @@ def _number(event: dp_event.DpEvent, field: str, low: float, high: float, finite
     value = getattr(event, field)
     real = isinstance(value, (int, float)) or getattr(value, "shape", None) == ()
     if not real or isinstance(value, bool) or not low <= value <= high or (finite and math.isinf(value)):
-        raise UnsupportedEventError(
-            f"{_name(event)}: {field}={value!r} must be a number in [{low:g}, {high:g}]"
-        )
+        raise UnsupportedEventError(f"{_name(event)}: {field}={value!r} must be a number in [{low:g}, {high:g}]")
     return float(value)
 
 

@@ -21,12 +21,16 @@ ORDERS = np.concatenate(
     ]
 )
 
+# dp_accounting adds up logarithms of binomials in double precision. At huge noise a step's moment is less than what is
+# lost there, and its curve reads 0: every step pays for the rounding instead.
+_LOG_MOMENT_ERROR = 1e-11
+
 
 def _curve(parts: Phases, adjacency: str) -> np.ndarray:
     curve = np.zeros_like(ORDERS)
     for leaf, count in parts:
         event, relation = given(leaf, adjacency, "rdp")
-        curve += _quietly(event, relation, count)
+        curve += _quietly(event, relation, count) + count * _LOG_MOMENT_ERROR / (ORDERS - 1)
     return curve
 
 

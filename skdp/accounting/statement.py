@@ -122,9 +122,7 @@ class PrivacyStatement:
         if self.status not in STATUSES:
             raise ValueError(f"status={self.status!r} must be one of {', '.join(STATUSES)}")
         if self.accountant not in accountants.ACCOUNTANTS:
-            raise ValueError(
-                f"accountant={self.accountant!r} must be one of {', '.join(accountants.ACCOUNTANTS)}"
-            )
+            raise ValueError(f"accountant={self.accountant!r} must be one of {', '.join(accountants.ACCOUNTANTS)}")
         for name in ("event", "planned_event"):
             value = getattr(self, name)
             if isinstance(value, dp_event.DpEvent):  # as a file would give it back, so that equality survives

@@ -56,12 +56,8 @@ def round_up(value: float, digits: int = 4) -> str:
         return "infinity"
     if value == 0:
         return "0"
-    exact = Decimal(
-        repr(float(value))
-    )  # the number as people write it: 1e-5 and not 1.0000000000000000818e-5
-    plain = exact.quantize(
-        Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=ROUND_CEILING
-    ).normalize()
+    exact = Decimal(repr(float(value)))  # the number as people write it: 1e-5 and not 1.0000000000000000818e-5
+    plain = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=ROUND_CEILING).normalize()
     return f"{plain:f}" if -4 <= plain.adjusted() < 7 else f"{plain:e}"
 
 

@@ -176,17 +176,12 @@ def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
     if statement.executed_epsilon is not None:
         executed = _second(statement, statement.event, statement.executed_epsilon)[1]
         if _below(statement.executed_epsilon, executed):
-            return (
-                f"what was executed costs epsilon {round_up(executed)}, not "
-                f"{round_up(statement.executed_epsilon)}"
-            )
+            return f"what was executed costs epsilon {round_up(executed)}, not {round_up(statement.executed_epsilon)}"
     if math.isfinite(recomputed):
         if all(supports(leaf, adjacency, "rdp") for leaf, _ in phases(event)):
             loose = accountants.epsilon(event, delta, adjacency, "rdp")
             if _below(loose, recomputed):
-                return (
-                    f"RDP's looser bound {round_up(loose)} lies below the recomputed figure: a contradiction"
-                )
+                return f"RDP's looser bound {round_up(loose)} lies below the recomputed figure: a contradiction"
         if _above(statement, recomputed):
             first = accountants.epsilon(event, delta, adjacency, statement.accountant)
             if _above(statement, first):

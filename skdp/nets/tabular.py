@@ -16,11 +16,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skdp.contract import Public
+from skdp.nets.pace import ADAPTIVE_SIGNAL, ADAPTIVE_STEPS, INTERCEPT, PaceKeeper
 
 __all__ = ["StepLength", "TabularFeatures", "TabularModule", "TabularNet", "nonlinear_share", "step_length"]
 
-_INTERCEPT = 0.5
+MOMENTUM = 0.95
 _MAX_WIDTH = 6144
+_MAX_FEATURES = 6e7
+_NUMERIC_WEIGHT = 4.0
 _THRESHOLD = 1.5
 
 
@@ -67,12 +70,17 @@ class StepLength:
     noise : float
         Standard deviation of the privacy noise that a weight without gradient ends with.
     length : float
-        ``lr * steps / (1 - momentum)``.
+        ``lr * steps / (1 - momentum)`` where the learning rate is not held back by stability.
+    steps : int
+    lr : float
+        On the mean gradient.
     """
 
     clip: float
     noise: float
     length: float
+    steps: int
+    lr: float
 
 
 def step_length(public: Public, signal: float, n_variables: int | None = None) -> StepLength:
@@ -102,10 +110,21 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
     """
     share = nonlinear_share(public, signal, n_variables)
     if public.task == "regression":
-        clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.32
+        clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.35
     else:
-        clip, noise = min(max(signal / 3000, 0.2), 1.0), 1.35 * (2.5 * (1 - share) + 0.9 * share)
-    return StepLength(clip, noise, noise * effective_signal(public, signal) / clip)
+        clip = min(max(signal / 3000, 0.2), 1.0)
+        noise = 3.4 * (1 - share) + (2.3 if _is_paced(public, signal) else 1.2) * share
+    length = noise * effective_signal(public, signal) / clip
+    # Twice the inverse curvature is the stability limit without momentum; stay well below it.
+    largest = 2.6 / {"regression": 1.25, "binary": 0.3, "multiclass": 0.6}[public.task]
+    steps = min(max(math.ceil(length * (1 - MOMENTUM) / largest), 60), ADAPTIVE_STEPS)
+    steps = ADAPTIVE_STEPS if _is_paced(public, signal) else steps
+    return StepLength(clip, noise, length, steps, min(length * (1 - MOMENTUM) / steps, largest))
+
+
+def _is_paced(public: Public, signal: float) -> bool:
+    """Whether released gradients are clear and unclipped enough for a classifier to adapt its steps."""
+    return public.task != "regression" and signal >= ADAPTIVE_SIGNAL
 
 
 class TabularNet(BaseEstimator):
@@ -113,7 +132,7 @@ class TabularNet(BaseEstimator):
 
     The features are fixed by the number of columns and by `signal`: nothing is learned from rows but one
     linear layer that starts at zero. With little signal for each column the net is a plain linear model; with
-    much, most of a row's energy goes to smooth functions and bins of each column and to random Fourier features.
+    much, most of a row's energy goes to smooth functions and bins of columns and to random Fourier features.
 
     Parameters
     ----------
@@ -123,11 +142,14 @@ class TabularNet(BaseEstimator):
         Sine and cosine pairs of each numeric column.
     bins : int, default=32
         Bins of each numeric column; weights of bins are shrunk at the known noise level after every step.
+        Tables of few numeric columns get four times as many bins beside them.
     interactions : int, default=256
         Random Fourier features of all columns together.
     categorical : array-like of bool, shape (n_features,) or None, default=None
         Which columns are indicators (0 or 1) of categories. This is public schema. None takes every column as
         numeric in [-1, 1].
+    adaptive : bool, default=True
+        Whether classifiers of large tables shorten their steps where released gradients show little signal.
 
     Notes
     -----
@@ -158,7 +180,9 @@ class TabularNet(BaseEstimator):
         bins: int = 32,
         interactions: int = 256,
         categorical: Any = None,
+        adaptive: bool = True,
     ):
+        self.adaptive = adaptive
         self.nonlinear = nonlinear
         self.frequencies = frequencies
         self.bins = bins
@@ -199,12 +223,14 @@ class TabularNet(BaseEstimator):
             share = float(self.nonlinear)
         else:
             raise ValueError(f"TabularNet(nonlinear={self.nonlinear!r}) must be 'auto' or lie in [0, 1]")
-        features = TabularFeatures(mask, share, self.frequencies, self.bins, self.interactions)
+        features = TabularFeatures(mask, share, self.frequencies, self.bins, self.interactions, public.n)
         module = TabularModule(features, public.n_outputs)
         if signal > 0:
-            # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
             go = step_length(public, signal, _n_variables(mask))
-            module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / module.expected_steps)
+            # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
+            module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / go.steps)
+            if self.adaptive and share and _is_paced(public, signal):
+                module.pace = PaceKeeper(module.head.weight, go.clip * math.sqrt(go.steps) / signal)
         return module
 
     def _mask(self, columns: int, categorical: Any) -> np.ndarray:
@@ -212,8 +238,7 @@ class TabularNet(BaseEstimator):
         mask = np.zeros(columns, bool) if given is None else np.asarray(given, bool).ravel()
         if len(mask) != columns:
             raise ValueError(
-                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per "
-                "column"
+                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
             )
         return mask
 
@@ -227,8 +252,8 @@ class TabularFeatures(nn.Module):
     """Frozen map from columns to features; every output depends on its own record only.
 
     Blocks, in order: the columns themselves, sines and cosines, bins, random Fourier features, a constant.
-    Each variable gets its energy, a group of indicators counting as one variable: their number is read off the
-    record itself, as the sum of its indicators.
+    A group of indicators counts as one variable: their number is read off the record itself, as the sum of
+    its indicators.
 
     Parameters
     ----------
@@ -238,9 +263,11 @@ class TabularFeatures(nn.Module):
         Share of nonlinear features, 0 to 1.
     frequencies, bins, interactions : int
         Sizes of the blocks; bins and frequencies shrink where the width would pass 6144.
+    n : int
+        Number of rows: fine bins are left out where the features of all rows would not fit into 240 MB.
     """
 
-    def __init__(self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int):
+    def __init__(self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int, n: int):
         super().__init__()
         numeric = np.flatnonzero(~categorical)
         k = len(numeric)
@@ -249,8 +276,10 @@ class TabularFeatures(nn.Module):
         room = _MAX_WIDTH - len(categorical) - interactions
         bins = bins if k * (bins + 2 * frequencies) <= room else 0
         frequencies = max(0, min(frequencies, room // (2 * k))) if k else 0
-        self.share, self.bins, self.k = share, bins, k
-        self.energies = _energies(share, frequencies > 0, bins > 0, interactions // 2 > 0)
+        fine = bins > 0 and n * (len(categorical) + interactions + k * (5 * bins + 2 * frequencies)) <= _MAX_FEATURES
+        self.levels = (bins, 4 * bins) if fine else (bins,) if bins else ()
+        self.share, self.k = share, k
+        self.energies = _energies(share, frequencies > 0, len(self.levels), interactions // 2 > 0)
         self.register_buffer("numeric", torch.as_tensor(numeric))
         self.register_buffer("indicator", torch.as_tensor(np.flatnonzero(categorical)))
         order = torch.arange(1, frequencies + 1, dtype=torch.float32)
@@ -265,7 +294,7 @@ class TabularFeatures(nn.Module):
     def shrinkable(self) -> tuple[int, int]:
         """First and last (exclusive) position of the bins in the output."""
         start = len(self.numeric) + len(self.indicator) + 2 * len(self.order) * self.k
-        return start, start + self.k * self.bins
+        return start, start + self.k * sum(self.levels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Features of shape (batch, width) of inputs of shape (batch, ...)."""
@@ -273,11 +302,12 @@ class TabularFeatures(nn.Module):
         z, h = x[:, self.numeric], x[:, self.indicator]
         linear, smooth, binned, mixed = self.energies
         present = h.square().sum(1, keepdim=True)
-        # Raw inputs weigh a numeric column by its mean square, 1/3; nonlinear features make variables equal.
-        even = self.k / (self.k + present).clamp_min(1.0)
+        # Raw inputs weigh a numeric column by its mean square, 1/3; functions of it need more than that.
+        even = _NUMERIC_WEIGHT * self.k / (_NUMERIC_WEIGHT * self.k + present).clamp_min(1.0)
         raw = self.k / (self.k + 3 * present).clamp_min(1.0)
         part = self.share * even + (1 - self.share) * raw
-        mixed = mixed * even
+        # Interactions of mostly categorical tables were noise.
+        mixed = mixed * ((self.k - present) / (self.k + present).clamp_min(1.0)).clamp_min(0.0)
         numeric = (1 - mixed) * part / max(self.k, 1)
         coded = (1 - mixed) * (1 - part) / present.clamp_min(1.0)
         out = [z * (3 * linear * numeric).sqrt(), h * coded.sqrt()]
@@ -285,21 +315,23 @@ class TabularFeatures(nn.Module):
             angle = z[:, :, None] * self.order
             waves = torch.cat([angle.sin(), angle.cos()], 2) * self.amplitude.repeat(2)
             out.append(waves.flatten(1) * (smooth * numeric).sqrt())
-        if self.bins:
-            index = ((z + 1) * (self.bins / 2)).long().clamp(0, self.bins - 1)
-            hot = torch.zeros(*index.shape, self.bins, dtype=z.dtype, device=z.device)
+        for bins in self.levels:
+            index = ((z + 1) * (bins / 2)).long().clamp(0, bins - 1)
+            hot = torch.zeros(*index.shape, bins, dtype=z.dtype, device=z.device)
             out.append(hot.scatter_(2, index[:, :, None], 1.0).flatten(1) * (binned * numeric).sqrt())
         if self.projection.shape[1]:
             angle = x @ self.projection
             out.append(torch.cat([angle.cos(), angle.sin()], 1) * (mixed / self.projection.shape[1]).sqrt())
-        out.append(torch.full_like(x[:, :1], _INTERCEPT))
+        out.append(torch.full_like(x[:, :1], INTERCEPT))
         return torch.cat(out, 1)
 
 
-def _energies(share: float, smooth: bool, binned: bool, mixed: bool) -> tuple[float, float, float, float]:
-    """Energy of the linear, smooth and binned parts of a numeric column, and that of all interactions."""
-    weights = (0.45 * share * smooth, 0.30 * share * binned)
-    return 1 - 0.75 * share if smooth or binned else 1.0, *weights, 0.4 * share * mixed
+def _energies(share: float, smooth: bool, levels: int, mixed: bool) -> tuple[float, float, float, float]:
+    """Energy of linear part, smooth part, each level of bins of a column, and of all interactions."""
+    linear, waves, binned = {0: (0.35, 0.65, 0.0), 1: (0.20, 0.45, 0.35), 2: (0.15, 0.30, 0.275)}[levels]
+    if not smooth:
+        linear, waves = linear + waves, 0.0
+    return 1 - share * (1 - linear), share * waves, share * binned, 0.4 * share * mixed
 
 
 class TabularModule(nn.Module):
@@ -313,12 +345,11 @@ class TabularModule(nn.Module):
         Without bias: the constant feature carries the intercept.
     threshold : Tensor
         Soft threshold of the bins' weights after each step; 0 switches it off.
-    expected_steps : int
-        Steps over which `threshold` was spread.
+    pace : PaceKeeper or None
+        Shortens steps where the released gradients show little signal.
     """
 
     precompute_features = True
-    expected_steps = 80
 
     def __init__(self, features: TabularFeatures, n_outputs: int):
         super().__init__()
@@ -328,6 +359,7 @@ class TabularModule(nn.Module):
         self.head = nn.Linear(width, n_outputs, bias=False)
         nn.init.zeros_(self.head.weight)
         self.register_buffer("threshold", torch.zeros(()))
+        self.pace: PaceKeeper | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits, or regression outputs on the scale of [-1, 1], of shape (batch, n_outputs)."""
@@ -335,8 +367,14 @@ class TabularModule(nn.Module):
 
     @torch.no_grad()
     def post_step(self) -> None:
-        """Shrink the bins' weights: post-processing of released numbers, free of privacy cost."""
+        """Shorten the step and shrink the bins' weights.
+
+        Both use weights and noisy gradients only, which are released: post-processing, free of privacy cost.
+        """
+        factor = 1.0 if self.pace is None else self.pace.shorten(self.head.weight)
         start, stop = self.features.shrinkable
         if stop > start and self.threshold > 0:
             weight = self.head.weight[:, start:stop]
-            weight.copy_(nn.functional.softshrink(weight, float(self.threshold)))
+            weight.copy_(nn.functional.softshrink(weight, factor * float(self.threshold)))
+        if self.pace is not None:
+            self.pace.remember(self.head.weight)

@@ -248,7 +248,8 @@ class FitRun:
         if problem.classes is not None:
             targets = torch.from_numpy(problem.targets.astype(np.int64))
             if estimates.class_weights is not None:
-                per_row = estimates.class_weights[problem.targets]
+                # Relative to the largest: what is above 1 would mostly be lost to clipping.
+                per_row = (estimates.class_weights / estimates.class_weights.max())[problem.targets]
                 weights = per_row if weights is None else weights * per_row
         else:
             targets = torch.from_numpy(scale_targets(problem.targets, estimates.target_bounds))

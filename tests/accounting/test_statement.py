@@ -57,9 +57,7 @@ def test_a_complete_fit(full):
 def test_an_interrupted_fit_claims_what_was_planned(full, stopped):
     assert stopped.status == "interrupted"
     assert stopped.epsilon == full.epsilon
-    assert (
-        stopped.executed_epsilon == epsilon(CHARGE.event({"gradient": 300, "scaler": 1}), 1e-5) < full.epsilon
-    )
+    assert stopped.executed_epsilon == epsilon(CHARGE.event({"gradient": 300, "scaler": 1}), 1e-5) < full.epsilon
     assert stopped.steps == 300
     assert stopped.event == CHARGE.event({"gradient": 300, "scaler": 1})
     assert stopped.planned_event == CHARGE.event()
@@ -245,9 +243,7 @@ EVENTS = st.recursive(
         st.lists(inner, max_size=3).map(dp_event.ComposedDpEvent)
         | st.builds(dp_event.SelfComposedDpEvent, inner, st.integers(0, 10**6))
         | st.builds(dp_event.PoissonSampledDpEvent, st.floats(0, 1), inner)
-        | st.builds(
-            dp_event.RepeatAndSelectDpEvent, inner, st.floats(1, 9), st.sampled_from([0.0, 1.0, math.inf])
-        )
+        | st.builds(dp_event.RepeatAndSelectDpEvent, inner, st.floats(1, 9), st.sampled_from([0.0, 1.0, math.inf]))
     ),
     max_leaves=6,
 )
@@ -339,9 +335,7 @@ def test_only_events_of_dp_accounting_go_into_a_file(full):
 
 # ------------------------------------------------------------------ composition
 def test_composition_is_one_event_at_one_delta(full):
-    other = stated(
-        Charge((Touch("release", Poisson(), Gaussian((5.0,)), 3),)), delta=1e-6, mechanism="histogram"
-    )
+    other = stated(Charge((Touch("release", Poisson(), Gaussian((5.0,)), 3),)), delta=1e-6, mechanism="histogram")
     both = compose([full, other])
     whole = dp_event.ComposedDpEvent([full.event, other.event])
     assert both.event == whole

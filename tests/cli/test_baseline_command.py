@@ -119,7 +119,14 @@ def test_narrow_terminals_get_blocks_and_no_overlong_line(toy, capsys, monkeypat
 
 
 def test_the_real_models_are_two_ordinary_and_two_private_ones():
-    options = {"delta": "auto", "mechanism": "dp-sgd", "device": "cpu", "seed": 3, "classes": ("a", "b"), "bounds": (-1, 1)}
+    options = {
+        "delta": "auto",
+        "mechanism": "dp-sgd",
+        "device": "cpu",
+        "seed": 3,
+        "classes": ("a", "b"),
+        "bounds": (-1, 1),
+    }
     models = contenders([0.5, float("inf")], **options, progress=lambda share: None)
     assert [(m.name, m.private) for m in models] == [
         ("majority class", False),

@@ -215,12 +215,12 @@ def test_noise_is_multiplier_times_sensitivity(bound, rate):
     X, y = rows()
     executor = make(net("relu"), X, y, seed=None)
     asked = query(ClippedSum(bound), NormBelow(bound), rate=rate, z=40.0)  # so that the rows hardly matter
-    sums, counts = zip(*((flat(a), flat(b)) for a, b in (executor.answer(asked) for _ in range(400))), strict=True)
+    sums, counts = zip(*((flat(a), flat(b)) for a, b in (executor.answer(asked) for _ in range(800))), strict=True)
     for samples, std in ((np.concatenate(sums), 40 * 0.7), (np.concatenate(counts), 40 * 0.5)):
-        exact = 0 if rate < 1 else samples.mean() if len(samples) == 400 else np.tile(
-            flat(make(net("relu"), X, y).answer(query(ClippedSum(bound)))[0]), 400)  # fmt: skip
+        exact = 0 if rate < 1 else samples.mean() if len(samples) == 800 else np.tile(
+            flat(make(net("relu"), X, y).answer(query(ClippedSum(bound)))[0]), 800)  # fmt: skip
         check_noise(samples - exact, std)
-        with pytest.raises(AssertionError, match="noise is 0.6"):
+        with pytest.raises(AssertionError, match=r"noise is 0\.[67]"):
             check_noise((samples - exact) * 2 / 3, std)
 
 
