@@ -34,8 +34,8 @@ from skdp.training import (
     TailAverage,
     TorchExecutor,
     check_rows_independent,
-    trainable_parameters,
 )
+from skdp.training.executor import trainable_parameters
 
 __all__ = ["Estimates", "FitRun"]
 

@@ -103,9 +103,10 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
         facts.append("classes (read from y)")
     else:
         classes = np.unique(np.asarray(estimator.classes))
-        if (classes.dtype.kind in "USO") != (y.dtype.kind in "USO"):
+        kinds = {"text" if a.dtype.kind in "US" else a.dtype.kind for a in (classes, y)}
+        if "text" in kinds and len(kinds) > 1 and "O" not in kinds:
             raise ValueError(
-                f"y holds {y.dtype} and classes={classes.tolist()} do not match; VotingClassifier, BaggingClassifier and "
+                f"classes={classes.tolist()} do not match y of type {y.dtype}; VotingClassifier, BaggingClassifier and "
                 "StackingClassifier hand over labels encoded as 0, 1, ...: give their members classes=range(n_classes)"
             )
         facts.append("classes")

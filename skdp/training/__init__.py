@@ -5,7 +5,7 @@ from __future__ import annotations
 from skdp.training.clipped_gradient import ClippedGradient, check_rows_independent, clipped_gradient
 from skdp.training.clipping import clip_factors
 from skdp.training.engine import Engine, TailAverage, check_callbacks
-from skdp.training.executor import NetModel, PrivateRows, TorchExecutor, trainable_parameters
+from skdp.training.executor import NetModel, PrivateRows, TorchExecutor
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.randomness import SecretRandomness
 
@@ -23,5 +23,4 @@ __all__ = [
     "check_rows_independent",
     "clip_factors",
     "clipped_gradient",
-    "trainable_parameters",
 ]

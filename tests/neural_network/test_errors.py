@@ -84,7 +84,7 @@ PARAMETERS = [
         r"y contains the label 0, which is not in classes=\[1, 2\]; add it, or pass on_invalid='null'",
     ),
     ({"classes": ["no", "yes"]}, r"classes"),
-    ({"callbacks": [object()]}, r"callbacks: .* is not a skorch callback"),
+    ({"callbacks": ["a string"]}, r"callbacks: .* is not a skorch callback"),
 ]
 
 
