@@ -72,7 +72,9 @@ def table(name: str) -> tuple[pd.DataFrame, list[str], np.ndarray]:
         return frame, ["ocean_proximity"], target
     if name == "wine":
         folder = root / "wine_quality"
-        kinds = [pd.read_csv(folder / f"winequality-{c}.csv", header=None).assign(kind=c) for c in ("red", "white")]
+        kinds = [
+            pd.read_csv(folder / f"winequality-{c}.csv", header=None).assign(kind=c) for c in ("red", "white")
+        ]
         frame = pd.concat(kinds).reset_index(drop=True).rename(columns=str)
         return frame, ["kind"], frame.pop("11").to_numpy(float)
     raise ValueError(f"data={name!r} must be one of {', '.join(TASKS)}")
@@ -89,7 +91,11 @@ def split(raw: tuple, name: str, seed: int) -> dict:
     low, high = np.quantile(numbers[train], [0.005, 0.995], axis=0)
     high = np.where(high > low, high, low + 1)
     scaled = 2 * (np.clip(numbers, low, high) - low) / (high - low) - 1
-    coded = pd.get_dummies(frame[categorical].astype(str)).to_numpy(float) if categorical else np.zeros((len(frame), 0))
+    coded = (
+        pd.get_dummies(frame[categorical].astype(str)).to_numpy(float)
+        if categorical
+        else np.zeros((len(frame), 0))
+    )
     X = np.hstack([scaled, coded]).astype(np.float32)
     mask = np.arange(X.shape[1]) >= scaled.shape[1]
     bounds = tuple(np.quantile(target[train], [0.005, 0.995])) if regression else None
@@ -107,7 +113,10 @@ def scores(data: dict, output: np.ndarray) -> dict[str, float]:
     main = roc_auc_score(y, output[:, 1]) if data["task"] == "auc" else float(np.mean(output.argmax(1) == y))
     confidence, right = output.max(1), output.argmax(1) == y
     bins = np.clip((confidence * 15).astype(int), 0, 14)
-    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
+    gaps = [
+        abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
+        for b in np.unique(bins)
+    ]
     clipped = np.clip(output, 1e-12, 1)
     return {
         "score": main,
@@ -142,7 +151,9 @@ def descend(data: dict, kind: str, epsilon: float, clip: float, rate: float, see
     multiplier = math.sqrt(steps) / gaussian_mu(epsilon, data["delta"])
     if data["task"] == "r2":
         low, high = data["bounds"]
-        target = torch.as_tensor(np.clip(2 * (data["y"] - low) / (high - low) - 1, -1, 1), dtype=torch.float32)[:, None]
+        target = torch.as_tensor(
+            np.clip(2 * (data["y"] - low) / (high - low) - 1, -1, 1), dtype=torch.float32
+        )[:, None]
     else:
         target = torch.nn.functional.one_hot(torch.as_tensor(data["y"])).float()
     draw = torch.Generator().manual_seed(seed)
@@ -215,16 +226,19 @@ def other_logistic(data: dict, epsilon: float) -> np.ndarray:
 
 # ------------------------------------------------------------------ skdp
 def ours(data: dict, epsilon: float) -> np.ndarray:
-    """Output of the untuned estimator; the columns that hold categories are public schema."""
+    """Output of the untuned estimator; bounds (0, 1) tell which columns hold categories."""
     from skdp import DPClassifier, DPRegressor
-    from skdp.nets import TabularNet
 
-    shared = {"epsilon": epsilon, "delta": data["delta"], "feature_bounds": None}
-    shared["module"] = TabularNet(categorical=data["mask"]) if data["mask"].any() else None
+    bounds = np.where(data["mask"][:, None], (0.0, 1.0), (-1.0, 1.0))
+    shared = {"epsilon": epsilon, "delta": data["delta"], "feature_bounds": bounds}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if data["task"] == "r2":
-            return DPRegressor(y_bounds=data["bounds"], **shared).fit(data["X"], data["y"]).predict(data["X_test"])
+            return (
+                DPRegressor(y_bounds=data["bounds"], **shared)
+                .fit(data["X"], data["y"])
+                .predict(data["X_test"])
+            )
         model = DPClassifier(classes=np.unique(data["y"]), **shared)
         return model.fit(data["X"], data["y"]).predict_proba(data["X_test"])
 
@@ -269,10 +283,11 @@ def compare(name: str, seeds: list[int], epsilons: list[float], optional: dict) 
         })  # fmt: skip
         low, high = rows[-1]["gain_95"]
         mine = medians["skdp"]
+        gain = f"{rows[-1]['gain']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        ours_text = f"skdp {mine['score']:.4f} (ECE {mine.get('ece', math.nan):.3f})"
+        theirs = f"best peer {best} {medians[best]['score']:.4f}"
         print(
-            f"{name:14s} epsilon {epsilon:<4g} skdp {mine['score']:.4f} "
-            f"(ECE {mine.get('ece', math.nan):.3f}) best peer {best} {medians[best]['score']:.4f} gain {rows[-1]['gain']:+.4f} "
-            f"[{low:+.4f}, {high:+.4f}] {min(seconds):.1f} s",
+            f"{name:14s} epsilon {epsilon:<4g} {ours_text} {theirs} gain {gain} {min(seconds):.1f} s",
             flush=True,
         )
     return rows

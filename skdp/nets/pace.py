@@ -13,7 +13,9 @@ ADAPTIVE_SIGNAL = 1800.0
 ADAPTIVE_STEPS = 110
 INTERCEPT = 0.5
 _FIRST = 0.3
+_START = 0.4
 _SLOWEST = 0.22
+_BLIND = 0.5
 _PER_DEVIANCE = 3.3
 
 
@@ -21,9 +23,9 @@ class PaceKeeper(nn.Module):
     """Scales the steps of a net that starts at zero by the share of deviance that its first steps explained.
 
     A classifier whose labels are noisy should stop early; one whose labels are clear should go far. What the
-    loss gained over the first 30 % of the steps is the path integral of the gradient, and the base rates stand
-    in the first gradient of the constant feature. Both are functions of released numbers, so the choice is free
-    of privacy cost.
+    loss gained over the first 30 % of the steps is the path integral of the gradient, and the base rates are
+    in the first gradient of the constant feature. Both are functions of released numbers, so the choice costs
+    no privacy.
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ class PaceKeeper(nn.Module):
         # Buffers, so that a fit that is resumed goes on at its pace.
         for name in ("weight", "gradient", "moved"):
             self.register_buffer(name, torch.zeros_like(weight, requires_grad=False))
-        for name, start in (("gain", 0.0), ("rate", 0.0), ("factor", _SLOWEST)):
+        for name, start in (("gain", 0.0), ("rate", 0.0), ("factor", _START)):
             self.register_buffer(name, torch.tensor(start))
         self.register_buffer("base_rates", torch.full((max(len(weight), 2),), 1 / max(len(weight), 2)))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -49,7 +51,9 @@ class PaceKeeper(nn.Module):
         """Scale the step just taken, in place, and return the factor."""
         gradient = weight.grad
         if gradient is None:
-            return 1.0
+            # The engine keeps its gradients to itself: go at a pace that suits most tables.
+            weight.copy_(torch.lerp(self.weight, weight, _BLIND))
+            return _BLIND
         if self.steps == 0:
             self._begin(weight, gradient)
         elif self.steps <= self.first:
@@ -58,7 +62,7 @@ class PaceKeeper(nn.Module):
             self.gain -= 0.5 * ((gradient + self.gradient) * self.moved).sum() + noise
         if self.steps == self.first:
             relative = min(max(_PER_DEVIANCE * self.deviance_explained(), _SLOWEST), 1.0)
-            self.factor.fill_(max((relative - _SLOWEST * _FIRST) / (1 - _FIRST), 0.01))
+            self.factor.fill_(min((relative - _START * _FIRST) / (1 - _FIRST), 1.0))
         self.gradient.copy_(gradient)
         weight.copy_(torch.lerp(self.weight, weight, self.factor))
         self.steps += 1

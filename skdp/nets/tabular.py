@@ -47,11 +47,11 @@ def nonlinear_share(public: Public, signal: float, n_variables: int | None = Non
     >>> from skdp.contract import Public
     >>> small = Public(n=455, input_shape=(30,), n_outputs=1, task="binary")
     >>> round(nonlinear_share(small, signal=180.0), 2)
-    0.01
+    0.02
     """
     variables = n_variables or math.prod(public.input_shape)
     per_variable = effective_signal(public, signal) / max(variables, 1)
-    return per_variable**2 / (per_variable**2 + 60.0**2)
+    return per_variable**2 / (per_variable**2 + 40.0**2)
 
 
 def effective_signal(public: Public, signal: float) -> float:
@@ -112,7 +112,7 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
     if public.task == "regression":
         clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.35
     else:
-        clip = min(max(signal / 3000, 0.2), 1.0)
+        clip = min(max(signal / 1500, 0.2), 1.0)
         noise = 3.4 * (1 - share) + (2.3 if _is_paced(public, signal) else 1.2) * share
     length = noise * effective_signal(public, signal) / clip
     # Twice the inverse curvature is the stability limit without momentum; stay well below it.
@@ -218,7 +218,7 @@ class TabularNet(BaseEstimator):
                 raise ValueError(f"TabularNet({name}={value!r}) must be a whole number, 0 or more")
         if isinstance(self.nonlinear, str) and self.nonlinear == "auto":
             share = nonlinear_share(public, signal, _n_variables(mask))
-            share = 0.0 if share < 0.02 else share  # not worth the time of thousands of columns
+            share = 0.0 if share < 0.05 else share  # not worth the time of thousands of columns
         elif isinstance(self.nonlinear, int | float) and 0 <= self.nonlinear <= 1:
             share = float(self.nonlinear)
         else:
@@ -238,7 +238,8 @@ class TabularNet(BaseEstimator):
         mask = np.zeros(columns, bool) if given is None else np.asarray(given, bool).ravel()
         if len(mask) != columns:
             raise ValueError(
-                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
+                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per "
+                "column"
             )
         return mask
 
@@ -267,7 +268,9 @@ class TabularFeatures(nn.Module):
         Number of rows: fine bins are left out where the features of all rows would not fit into 240 MB.
     """
 
-    def __init__(self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int, n: int):
+    def __init__(
+        self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int, n: int
+    ):
         super().__init__()
         numeric = np.flatnonzero(~categorical)
         k = len(numeric)
@@ -276,7 +279,10 @@ class TabularFeatures(nn.Module):
         room = _MAX_WIDTH - len(categorical) - interactions
         bins = bins if k * (bins + 2 * frequencies) <= room else 0
         frequencies = max(0, min(frequencies, room // (2 * k))) if k else 0
-        fine = bins > 0 and n * (len(categorical) + interactions + k * (5 * bins + 2 * frequencies)) <= _MAX_FEATURES
+        fine = (
+            bins > 0
+            and n * (len(categorical) + interactions + k * (5 * bins + 2 * frequencies)) <= _MAX_FEATURES
+        )
         self.levels = (bins, 4 * bins) if fine else (bins,) if bins else ()
         self.share, self.k = share, k
         self.energies = _energies(share, frequencies > 0, len(self.levels), interactions // 2 > 0)

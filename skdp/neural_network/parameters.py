@@ -60,7 +60,7 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
         For a wrong shape, or a low that is not below its high.
     """
     try:
-        array = np.asarray(bounds, dtype=np.float64)
+        array = np.array(bounds, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}={bounds!r} must be numbers: one (low, high), or one pair per column") from error
     if array.shape == (2,):

@@ -246,10 +246,10 @@ class Engine(NeuralNet):
                     group["lr"] = self.lr * self.lr_factor(state["step"] / plan.steps)
             self.notify("on_grad_computed", named_parameters=model.parameters.items(), training=True)
             self.optimizer_.step()
-            # A parameter that a callback freezes next must not move on with an old gradient.
-            self.optimizer_.zero_grad()
         if post_step is not None:
             post_step()
+        # A parameter that a callback freezes next must not move on with an old gradient.
+        self.optimizer_.zero_grad()
         state["step"] += 1
         average.update(state["step"], model.parameters)
         self.notify("on_batch_end", batch=None, y_pred=None, training=True)

@@ -304,3 +304,12 @@ def test_a_class_weight_of_zero_is_the_null_row(blobs):
     dropped = classifier(class_weight={0: 0.0}, **SEEDED).fit(X, y)
     weighted = classifier(**SEEDED).fit(X, y, sample_weight=y.astype(float))
     np.testing.assert_allclose(dropped.predict_proba(X), weighted.predict_proba(X), atol=1e-6)
+
+
+def test_public_bounds_of_the_user_are_left_alone():
+    bounds = np.array([[0.0, 1.0], [-1.0, 1.0]])
+    y = np.arange(200) % 2
+    X = np.column_stack([y, np.linspace(-1, 1, 200)])
+    model = DPClassifier(epsilon=5.0, classes=[0, 1], feature_bounds=bounds).fit(X, y)
+    assert bounds.tolist() == [[0.0, 1.0], [-1.0, 1.0]]
+    assert model._built_for[0]["indicators"] == (0,)
