@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ADAPTIVE_SIGNAL", "ADAPTIVE_STEPS", "INTERCEPT", "PaceKeeper"]
+__all__ = ["ADAPTIVE_SIGNAL", "STEPS", "INTERCEPT", "PaceKeeper"]
 
 ADAPTIVE_SIGNAL = 1800.0
-ADAPTIVE_STEPS = 110
+STEPS = 110
 INTERCEPT = 0.5
 _FIRST = 0.3
 _START = 0.4
@@ -38,7 +38,7 @@ class PaceKeeper(nn.Module):
     def __init__(self, weight: Tensor, gradient_noise: float):
         super().__init__()
         self.gradient_noise = gradient_noise
-        self.first = int(_FIRST * ADAPTIVE_STEPS)
+        self.first = int(_FIRST * STEPS)
         # Buffers, so that a fit that is resumed goes on at its pace.
         for name in ("weight", "gradient", "moved"):
             self.register_buffer(name, torch.zeros_like(weight, requires_grad=False))

@@ -16,11 +16,10 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skdp.contract import Public
-from skdp.nets.pace import ADAPTIVE_SIGNAL, ADAPTIVE_STEPS, INTERCEPT, PaceKeeper
+from skdp.nets.pace import ADAPTIVE_SIGNAL, INTERCEPT, STEPS, PaceKeeper
 
 __all__ = ["StepLength", "TabularFeatures", "TabularModule", "TabularNet", "nonlinear_share", "step_length"]
 
-MOMENTUM = 0.95
 _MAX_WIDTH = 6144
 _MAX_FEATURES = 6e7
 _NUMERIC_WEIGHT = 4.0
@@ -74,6 +73,7 @@ class StepLength:
     steps : int
     lr : float
         On the mean gradient.
+    momentum : float
     """
 
     clip: float
@@ -81,13 +81,14 @@ class StepLength:
     length: float
     steps: int
     lr: float
+    momentum: float
 
 
 def step_length(public: Public, signal: float, n_variables: int | None = None) -> StepLength:
     """Clip norm and total step length from public quantities.
 
     The noise in an unlearnt weight is held near one for log-odds and near a third for regression outputs
-    in [-1, 1]; a linear model, which has few weights, takes more. Smaller clip norms suit weak signals:
+    in [-1, 1]; for classes a linear model, which has few weights, takes more. Smaller clip norms suit weak signals:
     gradients are then nearly of one length, like in a median.
 
     Parameters
@@ -110,16 +111,16 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
     """
     share = nonlinear_share(public, signal, n_variables)
     if public.task == "regression":
-        clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.35
+        clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.22 * (1 - share) + 0.35 * share
     else:
         clip = min(max(signal / 1500, 0.2), 1.0)
-        noise = 3.4 * (1 - share) + (2.3 if _is_paced(public, signal) else 1.2) * share
+        noise = 2.4 * (1 - share) + (2.3 if _is_paced(public, signal) else 1.2) * share
     length = noise * effective_signal(public, signal) / clip
     # Twice the inverse curvature is the stability limit without momentum; stay well below it.
     largest = 2.6 / {"regression": 1.25, "binary": 0.3, "multiclass": 0.6}[public.task]
-    steps = min(max(math.ceil(length * (1 - MOMENTUM) / largest), 60), ADAPTIVE_STEPS)
-    steps = ADAPTIVE_STEPS if _is_paced(public, signal) else steps
-    return StepLength(clip, noise, length, steps, min(length * (1 - MOMENTUM) / steps, largest))
+    # A light ball wastes fewer steps on getting going; a heavy one is for lengths that it alone can reach.
+    momentum = 0.95 if _is_paced(public, signal) or length * 0.1 / STEPS > largest else 0.9
+    return StepLength(clip, noise, length, STEPS, min(length * (1 - momentum) / STEPS, largest), momentum)
 
 
 def _is_paced(public: Public, signal: float) -> bool:
@@ -217,7 +218,7 @@ class TabularNet(BaseEstimator):
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
                 raise ValueError(f"TabularNet({name}={value!r}) must be a whole number, 0 or more")
         if isinstance(self.nonlinear, str) and self.nonlinear == "auto":
-            share = nonlinear_share(public, signal, _n_variables(mask))
+            share = nonlinear_share(public, signal, count_variables(mask))
             share = 0.0 if share < 0.05 else share  # not worth the time of thousands of columns
         elif isinstance(self.nonlinear, int | float) and 0 <= self.nonlinear <= 1:
             share = float(self.nonlinear)
@@ -226,7 +227,7 @@ class TabularNet(BaseEstimator):
         features = TabularFeatures(mask, share, self.frequencies, self.bins, self.interactions, public.n)
         module = TabularModule(features, public.n_outputs)
         if signal > 0:
-            go = step_length(public, signal, _n_variables(mask))
+            go = step_length(public, signal, count_variables(mask))
             # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
             module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / go.steps)
             if self.adaptive and share and _is_paced(public, signal):
@@ -244,7 +245,7 @@ class TabularNet(BaseEstimator):
         return mask
 
 
-def _n_variables(mask: np.ndarray) -> int:
+def count_variables(mask: np.ndarray) -> int:
     """Variables behind the columns; a categorical one is taken to have about eight categories."""
     return int((~mask).sum() + math.ceil(mask.sum() / 8))
 

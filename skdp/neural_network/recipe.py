@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skdp.contract import Public
-from skdp.nets.tabular import MOMENTUM, step_length
+from skdp.nets.tabular import step_length
 
 __all__ = ["Recipe", "auto_recipe"]
 
@@ -76,4 +76,4 @@ def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -
     signal = min(signal, 10.0 * public.n)
     go = step_length(public, signal, n_variables)
     rate = min(1.0, _FULL_BATCH_ROWS / public.n)
-    return Recipe(rate, go.steps, go.lr, MOMENTUM, go.clip, 0.5)
+    return Recipe(rate, go.steps, go.lr, go.momentum, go.clip, 0.5)

@@ -8,7 +8,7 @@ from typing import Any
 
 from skdp.contract import Public
 from skdp.nets import TabularNet
-from skdp.nets.tabular import _n_variables as count_variables
+from skdp.nets.tabular import count_variables
 from skdp.neural_network.recipe import auto_recipe
 
 __all__ = ["Settings", "resolve_settings"]

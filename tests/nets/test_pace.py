@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skdp.contract import Public
-from skdp.nets.tabular import MOMENTUM, TabularNet, step_length
+from skdp.nets.tabular import TabularNet, step_length
 
 PUBLIC = Public(n=8000, input_shape=(4,), n_outputs=1, task="binary")
 SIGNAL = 8000.0
@@ -24,7 +24,7 @@ def descend(flips, steps=110, seed=0, keep_gradient=True, switch=None):
     y = torch.where(torch.rand(PUBLIC.n, generator=draw) < flips, random, y)[:, None]
     net, go = TabularNet().build(PUBLIC, SIGNAL), step_length(PUBLIC, SIGNAL)
     features, weight = net.features(x), net.head.weight
-    optimizer = torch.optim.SGD([weight], lr=go.lr, momentum=MOMENTUM)
+    optimizer = torch.optim.SGD([weight], lr=go.lr, momentum=go.momentum)
     for step in range(steps):
         if step == switch:
             other = TabularNet().build(PUBLIC, SIGNAL)
