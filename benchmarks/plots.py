@@ -1,0 +1,104 @@
+"""Plots of committed figures; run it to save them beside the JSON, or import `draw`.
+
+python benchmarks/plots.py FOLDER
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  the backend is chosen before pyplot is imported
+from matplotlib.figure import Figure  # noqa: E402
+
+RESULTS = Path(__file__).parent / "results"
+COLOURS = {"skdp": "#d1495b", "plain": "#888888", "opacus ghost": "#30638e", "opacus hooks": "#8fb8de"}
+PEERS = ("#30638e", "#8fb8de", "#edae49", "#66a182", "#888888")
+
+
+def accuracy(figures: dict) -> Figure:
+    """Median score against epsilon, one panel for each data set."""
+    names = list(dict.fromkeys(row["data"] for row in figures["results"]))
+    columns = min(len(names), 4)
+    rows = -(-len(names) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 2.7 * rows), squeeze=False)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        records = sorted((r for r in figures["results"] if r["data"] == name), key=lambda r: r["epsilon"])
+        epsilons = [record["epsilon"] for record in records]
+        for place, model in enumerate(records[0]["medians"]):
+            scores = [record["medians"][model]["score"] for record in records]
+            colour = COLOURS.get(model, PEERS[(place - 1) % len(PEERS)])
+            width = 2.2 if model == "skdp" else 1.2
+            axis.plot(epsilons, scores, marker="o", markersize=3, linewidth=width, color=colour, label=model)
+        best = max(record["medians"][model]["score"] for record in records for model in record["medians"])
+        least = min(record["medians"]["skdp"]["score"] for record in records)
+        axis.set_ylim(least - 0.25 * (best - least) - 1e-3, best + 0.05 * (best - least) + 1e-3)
+        axis.set(xscale="log", title=name.replace("_", " "), xlabel="epsilon", ylabel=records[0]["metric"])
+        axis.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    return figure
+
+
+def speed(figures: dict) -> Figure:
+    """Time of a step over the plain torch step."""
+    steps = figures["steps"]
+    models = [model for model in next(iter(steps.values()))["contestants"] if model != "plain"]
+    figure, axis = plt.subplots(figsize=(7, 3))
+    for place, model in enumerate(models):
+        ratios = [case["contestants"][model]["ratio_of_medians"] for case in steps.values()]
+        where = [x + (place - 1) * 0.27 for x in range(len(steps))]
+        bars = axis.bar(where, ratios, width=0.25, color=COLOURS.get(model, "#888888"), label=model)
+        axis.bar_label(bars, fmt="%.2g", fontsize=7)
+    axis.axhline(1, color="black", linewidth=0.8)
+    axis.set(yscale="log", ylabel="step time over plain torch")
+    axis.set_xticks(range(len(steps)), [f"{name}, batch {case['batch']}" for name, case in steps.items()])
+    axis.legend(frameon=False)
+    axis.margins(y=0.15)
+    figure.tight_layout()
+    return figure
+
+
+def calibration(figures: dict) -> Figure:
+    """Time of the search and of the certificate, and the noise that they cost, over all points."""
+    columns = {name: place for place, name in enumerate(figures["columns"])}
+    figure, (times, excess) = plt.subplots(1, 2, figsize=(8, 2.8))
+    for name, colour in (("search_s", "#d1495b"), ("certificate_s", "#30638e")):
+        values = sorted(1e3 * point[columns[name]] for point in figures["points"] if point[columns[name]])
+        shares = [(place + 1) / len(values) for place in range(len(values))]
+        times.plot(values, shares, color=colour, label=name.removesuffix("_s"))
+    times.set(xscale="log", xlabel="milliseconds", ylabel="share of points")
+    times.legend(frameon=False)
+    values = sorted(100 * point[columns["excess"]] for point in figures["points"] if point[columns["excess"]])
+    excess.plot(values, [(place + 1) / len(values) for place in range(len(values))], color="#d1495b")
+    excess.set(xlabel="noise above the least possible, %", ylabel="share of points")
+    excess.set_xlim(0, 0.2)
+    for axis in (times, excess):
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    return figure
+
+
+def draw(name: str) -> Figure | None:
+    """The plot of ``results/<name>.json``, or None where that was not measured."""
+    path = RESULTS / f"{name}.json"
+    kinds = {"accuracy": accuracy, "speed": speed, "calibration": calibration}
+    return kinds[name](json.loads(path.read_text())) if path.exists() else None
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("accuracy", "speed", "calibration"):
+        if (plot := draw(kind)) is not None:
+            plot.savefig(folder / f"{kind}.svg")
+            plot.savefig(folder / f"{kind}.png", dpi=110)
