@@ -17,6 +17,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -250,9 +251,9 @@ def interval(gains: np.ndarray, draws: int = 4000) -> list[float]:
     return np.quantile(np.median(gains[picks], axis=1), [0.025, 0.975]).tolist()
 
 
-def compare(name: str, seeds: list[int], epsilons: list[float], optional: dict) -> list[dict]:
+def compare(name: str, seeds: list[int], epsilons: list[float], optional: dict) -> Iterator[dict]:
     """One row of figures for each epsilon."""
-    raw, rows = table(name), []
+    raw = table(name)
     for epsilon in epsilons:
         chosen = {kind: tune(raw, name, kind, epsilon) for kind in PEERS}
         found: dict[str, list] = {}
@@ -275,22 +276,22 @@ def compare(name: str, seeds: list[int], epsilons: list[float], optional: dict) 
             kind: {field: float(np.median([s[field] for s in all_])) for field in all_[0]}
             for kind, all_ in found.items()
         }
-        rows.append({
+        row = {
             "data": name, "metric": TASKS[name], "epsilon": epsilon, "rows": len(data["y"]),
             "delta": data["delta"], "medians": medians, "best_peer": best,
             "gain": float(np.median(gains)), "gain_95": interval(gains),
             "fit_seconds": min(seconds), "tuned": chosen, "scores": {k: v.tolist() for k, v in main.items()},
-        })  # fmt: skip
-        low, high = rows[-1]["gain_95"]
+        }  # fmt: skip
+        low, high = row["gain_95"]
         mine = medians["skdp"]
-        gain = f"{rows[-1]['gain']:+.4f} [{low:+.4f}, {high:+.4f}]"
+        gain = f"{row['gain']:+.4f} [{low:+.4f}, {high:+.4f}]"
         ours_text = f"skdp {mine['score']:.4f} (ECE {mine.get('ece', math.nan):.3f})"
         theirs = f"best peer {best} {medians[best]['score']:.4f}"
         print(
             f"{name:14s} epsilon {epsilon:<4g} {ours_text} {theirs} gain {gain} {min(seconds):.1f} s",
             flush=True,
         )
-    return rows
+        yield row
 
 
 def main() -> None:
@@ -322,7 +323,10 @@ def main() -> None:
             notes.append(f"{kind} was left out: {package} is not installed")
     for name in options.data.split(","):
         try:
-            rows += compare(name, seeds, epsilons, optional)
+            for row in compare(name, seeds, epsilons, optional):
+                rows.append(row)
+                # After every row: a run of hours that is stopped keeps what it has.
+                record.write(options.output, {"seeds": seeds, "notes": notes, "results": rows})
         except FileNotFoundError as error:
             notes.append(f"{name} was left out: {error.filename} not found; set SKDP_DATA_DIR")
     for note in notes:
