@@ -73,9 +73,7 @@ def table(name: str) -> tuple[pd.DataFrame, list[str], np.ndarray]:
         return frame, ["ocean_proximity"], target
     if name == "wine":
         folder = root / "wine_quality"
-        kinds = [
-            pd.read_csv(folder / f"winequality-{c}.csv", header=None).assign(kind=c) for c in ("red", "white")
-        ]
+        kinds = [pd.read_csv(folder / f"winequality-{c}.csv", header=None).assign(kind=c) for c in ("red", "white")]
         frame = pd.concat(kinds).reset_index(drop=True).rename(columns=str)
         return frame, ["kind"], frame.pop("11").to_numpy(float)
     raise ValueError(f"data={name!r} must be one of {', '.join(TASKS)}")
@@ -92,11 +90,7 @@ def split(raw: tuple, name: str, seed: int) -> dict:
     low, high = np.quantile(numbers[train], [0.005, 0.995], axis=0)
     high = np.where(high > low, high, low + 1)
     scaled = 2 * (np.clip(numbers, low, high) - low) / (high - low) - 1
-    coded = (
-        pd.get_dummies(frame[categorical].astype(str)).to_numpy(float)
-        if categorical
-        else np.zeros((len(frame), 0))
-    )
+    coded = pd.get_dummies(frame[categorical].astype(str)).to_numpy(float) if categorical else np.zeros((len(frame), 0))
     X = np.hstack([scaled, coded]).astype(np.float32)
     mask = np.arange(X.shape[1]) >= scaled.shape[1]
     bounds = tuple(np.quantile(target[train], [0.005, 0.995])) if regression else None
@@ -114,10 +108,7 @@ def scores(data: dict, output: np.ndarray) -> dict[str, float]:
     main = roc_auc_score(y, output[:, 1]) if data["task"] == "auc" else float(np.mean(output.argmax(1) == y))
     confidence, right = output.max(1), output.argmax(1) == y
     bins = np.clip((confidence * 15).astype(int), 0, 14)
-    gaps = [
-        abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
-        for b in np.unique(bins)
-    ]
+    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b) for b in np.unique(bins)]
     clipped = np.clip(output, 1e-12, 1)
     return {
         "score": main,
@@ -152,9 +143,7 @@ def descend(data: dict, kind: str, epsilon: float, clip: float, rate: float, see
     multiplier = math.sqrt(steps) / gaussian_mu(epsilon, data["delta"])
     if data["task"] == "r2":
         low, high = data["bounds"]
-        target = torch.as_tensor(
-            np.clip(2 * (data["y"] - low) / (high - low) - 1, -1, 1), dtype=torch.float32
-        )[:, None]
+        target = torch.as_tensor(np.clip(2 * (data["y"] - low) / (high - low) - 1, -1, 1), dtype=torch.float32)[:, None]
     else:
         target = torch.nn.functional.one_hot(torch.as_tensor(data["y"])).float()
     draw = torch.Generator().manual_seed(seed)
@@ -235,11 +224,7 @@ def ours(data: dict, epsilon: float) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if data["task"] == "r2":
-            return (
-                DPRegressor(y_bounds=data["bounds"], **shared)
-                .fit(data["X"], data["y"])
-                .predict(data["X_test"])
-            )
+            return DPRegressor(y_bounds=data["bounds"], **shared).fit(data["X"], data["y"]).predict(data["X_test"])
         model = DPClassifier(classes=np.unique(data["y"]), **shared)
         return model.fit(data["X"], data["y"]).predict_proba(data["X_test"])
 

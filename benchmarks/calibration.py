@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from skdp.accounting import calibration
-from skdp.accounting.calibration_certificate import compose, margin, points, resolves
+from skdp.accounting.calibration_certificate import composed_pld, margin, points, resolves
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER, Family, smallest_scale
 from skdp.accounting.curve import bound_like, directions, gaussian_mu, log_never_sampled
 from skdp.accounting.curve_gaussian import log_delta
@@ -146,7 +146,7 @@ def fine_log_delta(phases: tuple[Phase, ...], adjacency: str, epsilon: float, de
         if points(phases, adjacency, step, plan.tail) > 700_000:
             continue
         if pld:
-            found = float(compose(phases, adjacency, step, delta).get_delta_for_epsilon(epsilon))
+            found = float(composed_pld(phases, adjacency, step, delta).get_delta_for_epsilon(epsilon))
         else:
             found = max(bound_like(phases, way, epsilon, delta, plan._replace(step=step)) for way in ways)
         if found < best:

@@ -51,13 +51,9 @@ class FitCheckpoint(Callback):
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Write the untrained state and lease the first steps."""
-        net.journal.lease_and_save(self)
+        net.lease_and_save(self)
 
     def on_batch_end(self, net: Any, training: bool, **kwargs: Any) -> None:
         """Write after every `every` steps."""
         if training and net.state_["step"] % self.every == 0:
-            net.journal.lease_and_save(self)
-
-    def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        """Write the final state."""
-        net.journal.lease_and_save(self, final=True)
+            net.lease_and_save(self)

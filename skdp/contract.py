@@ -9,7 +9,7 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -303,19 +303,30 @@ class Query:
 
     def fingerprint(self, weights: Mapping[str, Any] | None = None) -> str:
         """Digest of everything public about the query; transcript replay compares it between neighbours."""
-        digest = hashlib.sha256(repr(self.touch).encode())
-        for value in self.values:
-            digest.update(type(value).__name__.encode())
-            for name, public in sorted(vars(value).items()):
-                digest.update(f"{name}={_plain(public)!r}".encode())
-        for name, weight in sorted((weights or {}).items()):
-            digest.update(name.encode() + np.asarray(_plain(weight)).tobytes())
-        return digest.hexdigest()
+        return hashlib.sha256(b"".join(_exactly((self.touch, self.values, dict(weights or {}))))).hexdigest()
 
 
-def _plain(public: Any) -> Any:
-    """A tensor as an array, so that its bytes and not its repr are compared."""
-    return public.detach().cpu().numpy() if hasattr(public, "detach") else public
+def _exactly(public: Any) -> Iterator[bytes]:
+    """Bytes that tell any two public values apart, where a repr rounds tensors and leaves out most of an array."""
+    if hasattr(public, "detach"):
+        yield str(public.dtype).encode()
+        public = public.detach().cpu()
+        # numpy has no bfloat16; float32 holds each of its values.
+        public = (public.float() if "bfloat16" in str(public.dtype) else public).numpy()
+    if isinstance(public, Mapping):
+        public = sorted(public.items())
+    if isinstance(public, (list, tuple)) or (isinstance(public, np.ndarray) and public.dtype == object):
+        yield f"<{type(public).__name__} {len(public)}>".encode()
+        for part in public:
+            yield from _exactly(part)
+    elif isinstance(public, (float, np.ndarray, np.generic)):
+        array = np.asarray(public)
+        yield f"<{array.dtype} {array.shape}>".encode() + array.tobytes()
+    elif hasattr(public, "__qualname__") or not hasattr(public, "__dict__"):
+        yield f"<{getattr(public, '__qualname__', repr(public))}>".encode()
+    else:
+        yield type(public).__qualname__.encode()
+        yield from _exactly(vars(public))
 
 
 Answers = tuple[Any, ...]

@@ -7,13 +7,16 @@ from sklearn.exceptions import NotFittedError
 __all__ = [
     "CalibrationError",
     "InsecureNoiseWarning",
+    "InterruptedFitWarning",
     "NotFittedError",
     "NotPrivateWarning",
     "PlanViolationError",
     "PrivacyLeakWarning",
+    "PrivateBoundsWarning",
     "SkdpError",
     "UnsupportedEventError",
     "UnsupportedModuleError",
+    "WeakPrivacyWarning",
 ]
 
 
@@ -47,3 +50,15 @@ class NotPrivateWarning(UserWarning):
 
 class InsecureNoiseWarning(UserWarning):
     """The noise is reproducible from a known seed: fine for tests, void as protection."""
+
+
+class InterruptedFitWarning(UserWarning):
+    """Ctrl-C ended a fit early, so the model is partial."""
+
+
+class PrivateBoundsWarning(UserWarning):
+    """Noise hid the range of columns whose bounds were estimated privately."""
+
+
+class WeakPrivacyWarning(UserWarning):
+    """The budget is valid but so large that it protects little."""

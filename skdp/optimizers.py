@@ -81,7 +81,7 @@ class SGD(BaseEstimator):
 
     def build(self, parameters: Iterable[torch.nn.Parameter], lr: float) -> torch.optim.Optimizer:
         """The optimizer over `parameters` at learning rate `lr`."""
-        return torch.optim.SGD(parameters, lr=lr, fused=True, **self.get_params())
+        return torch.optim.SGD(parameters, lr=lr, **self.get_params())
 
 
 class Adam(BaseEstimator):

@@ -34,7 +34,7 @@ def test_it_is_written_at_step_boundaries(tmp_path, blobs, monkeypatch):
         steps.append(fit.training and fit.training["state"]["step"])
         save(path, fit)
 
-    monkeypatch.setattr("skdp.neural_network.fitting.save", spy)
+    monkeypatch.setattr("skdp.neural_network.checkpoint.save", spy)
     model(FitCheckpoint(str(tmp_path / "fit.ckpt"), every=4)).fit(*blobs)
     assert steps == [None, 0, 4, 6]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 from collections.abc import Callable
 
-import numpy as np
 from dp_accounting import dp_event
 
 from skdp.accounting import calibration, curve_gaussian
-from skdp.accounting.loss import loss_delta, loss_epsilon, rounding
+from skdp.accounting.checks import is_real
+from skdp.accounting.pld import loss_delta, loss_epsilon, rounding, runs, too_wide
 from skdp.accounting.relations import (
     Phases,
     check_adjacency,
@@ -45,7 +44,7 @@ def epsilon(event: dp_event.DpEvent, delta: float, adjacency: str = "zero-out", 
         What two neighbouring data sets differ in.
     accountant : {"auto", "analytic", "pld", "tilted-pld", "rdp"}
         ``"auto"`` is exact for full-batch Gaussians (Balle & Wang, 2018), the privacy loss distribution where
-        the event has one, and Renyi differential privacy elsewhere.
+        the event has one and its losses fit on a grid, and Renyi differential privacy elsewhere.
 
     Returns
     -------
@@ -110,7 +109,7 @@ def delta(event: dp_event.DpEvent, epsilon: float, adjacency: str = "zero-out", 
     >>> f"{delta(GaussianDpEvent(1.0), 4.0):.2e}"
     '4.71e-05'
     """
-    if not _is_real(epsilon) or not epsilon >= 0:
+    if not is_real(epsilon) or not epsilon >= 0:
         raise ValueError(f"epsilon={epsilon!r} must be a number of 0 or more")
     parts = phases(event)
     name = _chosen(parts, adjacency, accountant, None)
@@ -178,13 +177,13 @@ def resolve_delta(delta: float | str, n: int) -> float:
     >>> resolve_delta("auto", 48_842), resolve_delta("auto", 1000), resolve_delta(1e-6, 1000)
     (1e-06, 0.0001, 1e-06)
     """
-    if not _is_real(n) or int(n) != n or n < 1:
+    if not is_real(n) or int(n) != n or n < 1:
         raise ValueError(f"n={n!r} must be a whole number of units, at least 1")
     if isinstance(delta, str):
         if delta != "auto":
             raise ValueError(f"delta={delta!r} must be 'auto' or a number in (0, 1)")
         return float(f"1e-{len(str(10 * int(n) - 1))}")
-    if not _is_real(delta) or not 0 < delta < 1:
+    if not is_real(delta) or not 0 < delta < 1:
         raise ValueError(f"delta={delta!r} must be 'auto' or a number in (0, 1)")
     if delta >= 1 / n:
         raise ValueError(
@@ -217,7 +216,7 @@ def check_epsilon(epsilon: float) -> float:
     >>> check_epsilon(1)
     1.0
     """
-    if not _is_real(epsilon) or not epsilon > 0:
+    if not is_real(epsilon) or not epsilon > 0:
         raise ValueError(
             f"epsilon={epsilon!r} must be a positive number (0.1 is strong, 1 usual, 8 weak; inf trains without noise)"
         )
@@ -244,13 +243,20 @@ def _chosen(parts: Phases, adjacency: str, accountant: str, delta: float | None)
         if not any(able.values()):
             _refuse(noisy, adjacency)
         accountant = "pld" if able["pld"] else "rdp"
-        if able["pld"] and _too_small(parts, delta):
+        if able["pld"] and too_wide(parts, adjacency):
+            accountant = "rdp" if able["rdp"] else "pld"
+        elif able["pld"] and _too_small(parts, delta):
             ours = gaussian_phases((leaf, 1) for leaf in noisy) is not None
             accountant = "tilted-pld" if ours else "rdp" if able["rdp"] else "pld"
     if accountant == "pld" and _too_small(parts, delta):
         raise UnsupportedEventError(
             f"accountant='pld' cannot resolve delta={delta!r} over {sum(c for _, c in parts)} compositions "
             f"in double precision; use accountant='auto' or a larger delta"
+        )
+    if accountant == "pld" and too_wide(parts, adjacency):
+        raise UnsupportedEventError(
+            "accountant='pld': there is so little noise that the losses do not fit on a grid; use "
+            "accountant='auto' or more noise (a smaller epsilon)"
         )
     for leaf in noisy:
         given(leaf, adjacency, accountant)
@@ -259,7 +265,7 @@ def _chosen(parts: Phases, adjacency: str, accountant: str, delta: float | None)
 
 def _too_small(parts: Phases, delta: float | None) -> bool:
     """Whether rounding in the PLD's FFT is not small beside this delta."""
-    return delta is not None and delta < 50 * rounding(parts)
+    return delta is not None and delta < 50 * rounding(runs(parts))
 
 
 def _refuse(noisy: list, adjacency: str) -> None:
@@ -316,11 +322,6 @@ def _cached(bound: Callable[[Phases, float, str], float], parts: Phases, at: flo
     return bound(parts, at, adjacency)
 
 
-def _is_real(value: object) -> bool:
-    """A number that is neither a bool nor NaN."""
-    return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_)) and value == value
-
-
 def _check_probability(name: str, value: float) -> None:
-    if not _is_real(value) or not 0 <= value <= 1:
+    if not is_real(value) or not 0 <= value <= 1:
         raise ValueError(f"{name}={value!r} must be a number in [0, 1]")

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import math
-import numbers
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from skdp.accounting.calibration_certificate import Verdict, certify, margin
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER, Family, Found, smallest_scale
+from skdp.accounting.checks import is_real
 from skdp.accounting.curve import delta_bound, directions, epsilon_bound, merge
 from skdp.accounting.curve_plan import plan_at_delta
 from skdp.accounting.curve_step import Phase
@@ -47,6 +47,8 @@ class Calibration:
         privacy.
     seconds : float
         Time that this call took; next to nothing where the answer was remembered.
+    charge : Charge, optional
+        What was certified: the certificate speaks of no other charge.
 
     Examples
     --------
@@ -60,6 +62,7 @@ class Calibration:
     adjacency: str
     accountant: str
     seconds: float = 0.0
+    charge: Charge | None = None
 
 
 def calibrate(charge_at: Callable[[float], Charge], epsilon: float, delta: float) -> Calibration:
@@ -109,11 +112,13 @@ def calibrate(charge_at: Callable[[float], Charge], epsilon: float, delta: float
         double = charge_at(2.0)
         family = _family(charge, double)
         scale, certified, accountant = _calibrated(family, charge.adjacency, float(epsilon), budget)
-        _check_proportional(charge, double, scale, charge_at(scale))
+        final = charge_at(scale)
+        _check_proportional(charge, double, scale, final)
     else:
         scale, certified, accountant = _any_event(charge_at, charge, float(epsilon), budget)
+        final = charge_at(scale)
     seconds = time.perf_counter() - started
-    return Calibration(scale, certified, float(delta), charge.adjacency, accountant, seconds)
+    return Calibration(scale, certified, float(delta), charge.adjacency, accountant, seconds, final)
 
 
 def noise_multiplier(
@@ -158,11 +163,11 @@ def noise_multiplier(
     >>> round(noise_multiplier(2.0, 1e-5, sampling_rate=0.01, steps=1000, adjacency="replace-one"), 2)
     1.3
     """
-    if not _is_real(sampling_rate) or not 0 < sampling_rate <= 1:
+    if not is_real(sampling_rate) or not 0 < sampling_rate <= 1:
         raise CalibrationError(
             f"sampling_rate={sampling_rate!r} must lie in (0, 1]; it is expected batch size / n, 1 for full batches"
         )
-    if not _is_real(steps) or not 1 <= steps < math.inf or int(steps) != steps:
+    if not is_real(steps) or not 1 <= steps < math.inf or int(steps) != steps:
         raise CalibrationError(f"steps={steps!r} must be a whole number of releases, at least 1")
     if adjacency not in ADJACENCIES:
         raise CalibrationError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
@@ -198,7 +203,7 @@ def delta_of(phases: Iterable[tuple[float, float, int]], epsilon: float, adjacen
     1.00e-05
     """
     merged = _checked(phases, adjacency)
-    if not _is_real(epsilon) or not epsilon >= 0:
+    if not is_real(epsilon) or not epsilon >= 0:
         raise CalibrationError(f"epsilon={epsilon!r} must be a number of 0 or more")
     return delta_bound(merged, float(epsilon), adjacency)
 
@@ -231,7 +236,7 @@ def epsilon_of(phases: Iterable[tuple[float, float, int]], delta: float, adjacen
     33.1
     """
     merged = _checked(phases, adjacency)
-    if not _is_real(delta) or not 0 < delta < 1:
+    if not is_real(delta) or not 0 < delta < 1:
         raise CalibrationError(f"delta={delta!r} must lie in (0, 1)")
     return epsilon_bound(merged, float(delta), adjacency)
 
@@ -406,28 +411,24 @@ def _as_charge(phases: tuple[Phase, ...], adjacency: str) -> Charge:
     return Charge(tuple(touches), adjacency)
 
 
-def _is_real(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-
-
 def _checked(phases: Iterable[tuple[float, float, int]], adjacency: str) -> tuple[Phase, ...]:
     if adjacency not in ADJACENCIES:
         raise CalibrationError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
     listed = [Phase(*phase) for phase in phases]
     for phase in listed:
         rate, sigma, count = phase
-        if not (_is_real(rate) and 0 < rate <= 1 and _is_real(sigma) and 0 < sigma < math.inf and count >= 0):
+        if not (is_real(rate) and 0 < rate <= 1 and is_real(sigma) and 0 < sigma < math.inf and count >= 0):
             raise CalibrationError(f"{phase} needs a rate in (0, 1], a positive finite multiplier and a count >= 0")
     return merge(listed)
 
 
 def _check_target(epsilon: float, delta: float, delta_fail: float) -> None:
-    if not _is_real(epsilon) or not 0 < epsilon < math.inf:
+    if not is_real(epsilon) or not 0 < epsilon < math.inf:
         raise CalibrationError(
             f"epsilon={epsilon!r} must be a positive finite number (0.1 is strong, 1 usual, 8 weak); to "
             "train without privacy ask for epsilon=inf, which needs no calibration"
         )
-    if not _is_real(delta) or not 0 < delta < 1:
+    if not is_real(delta) or not 0 < delta < 1:
         raise CalibrationError(f"delta={delta!r} must lie in (0, 1), well below 1 / n; 1e-5 is usual")
     if delta <= delta_fail:
         raise CalibrationError(

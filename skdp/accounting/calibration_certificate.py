@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from dp_accounting import NeighboringRelation
 from dp_accounting.pld import privacy_loss_distribution as pld
 
 from skdp.accounting.curve import (
@@ -22,13 +21,10 @@ from skdp.accounting.curve import (
 )
 from skdp.accounting.curve_gaussian import log_delta, smallest_epsilon
 from skdp.accounting.curve_plan import MOST_POINTS, Plan
-from skdp.accounting.curve_step import ULP, Phase, step_range
+from skdp.accounting.curve_step import Phase, step_range
+from skdp.accounting.pld import rounding
+from skdp.accounting.relations import RELATIONS
 
-RELATIONS = {
-    "zero-out": NeighboringRelation.REPLACE_SPECIAL,
-    "replace-one": NeighboringRelation.REPLACE_ONE,
-    "add-remove": NeighboringRelation.ADD_OR_REMOVE_ONE,
-}
 _RESOLVED = 0.02  # rounding of dp_accounting's FFT, as a share of delta, up to which its PLD is the certificate
 _AGREE = 0.01  # how far below dp_accounting's our bound may lie on the same grid before it is not trusted
 
@@ -41,14 +37,13 @@ class Verdict(NamedTuple):
     ratio: float = 1.0
 
 
-def rounding(phases: tuple[Phase, ...]) -> float:
-    """What dp_accounting's FFT may take off a delta; measured: at most half of it (see the user guide)."""
-    return ULP * (64 + sum(count for _, _, count in phases))
+def _rounding(phases: tuple[Phase, ...]) -> float:
+    return rounding(sum(count for _, _, count in phases))
 
 
 def resolves(phases: tuple[Phase, ...], delta: float) -> bool:
     """Whether that rounding is small beside `delta`."""
-    return rounding(phases) <= _RESOLVED * delta
+    return _rounding(phases) <= _RESOLVED * delta
 
 
 def margin(phases: tuple[Phase, ...], delta: float) -> float:
@@ -56,7 +51,7 @@ def margin(phases: tuple[Phase, ...], delta: float) -> float:
     closed = all(rate == 1 for rate, _, _ in phases) or -math.expm1(log_never_sampled(phases)) <= delta
     if closed or not resolves(phases, delta):
         return 0.0
-    return rounding(phases) + 4e-6 * delta
+    return _rounding(phases) + 4e-6 * delta
 
 
 def certify(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta: float, plan: Plan | None) -> Verdict:
@@ -88,7 +83,7 @@ def points(phases: tuple[Phase, ...], adjacency: str, step: float, tail: float) 
     return len(ways) * sum(high - low for low, high in ends) / step
 
 
-def compose(phases: tuple[Phase, ...], adjacency: str, step: float, delta: float) -> pld.PrivacyLossDistribution:
+def composed_pld(phases: tuple[Phase, ...], adjacency: str, step: float, delta: float) -> pld.PrivacyLossDistribution:
     """dp_accounting's composed PLD on a grid of `step`, truncated at a millionth of `delta`."""
     steps, whole = sum(count for _, _, count in phases), None
     for rate, sigma, count in phases:
@@ -105,9 +100,9 @@ def compose(phases: tuple[Phase, ...], adjacency: str, step: float, delta: float
 
 
 def _by_pld(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta: float, plan: Plan) -> Verdict:
-    step, allowance = plan.step, rounding(phases)
+    step, allowance = plan.step, _rounding(phases)
     while True:
-        composed = compose(phases, adjacency, step, delta)
+        composed = composed_pld(phases, adjacency, step, delta)
 
         def at(epsilon: float, composed: pld.PrivacyLossDistribution = composed) -> float:
             return float(composed.get_delta_for_epsilon(epsilon)) + allowance
@@ -146,11 +141,11 @@ def agrees(phases: tuple[Phase, ...], adjacency: str, plan: Plan) -> bool:
     On equal grids they bound the same masses. Coarser ones do as well, and dp_accounting's second differences
     lose fewer digits there.
     """
-    delta = min(rounding(phases) / (_RESOLVED / 10), 0.1)
+    delta = min(_rounding(phases) / (_RESOLVED / 10), 0.1)
     epsilon = epsilon_bound(phases, delta, adjacency)
     for coarser in (4, 16):
         alike = plan._replace(step=coarser * plan.step)
-        theirs = float(compose(phases, adjacency, alike.step, delta).get_delta_for_epsilon(epsilon))
+        theirs = float(composed_pld(phases, adjacency, alike.step, delta).get_delta_for_epsilon(epsilon))
         ours = max(bound_like(phases, way, epsilon, delta, alike) for way in directions(adjacency))
         if ours >= (1 - _AGREE) * theirs:
             return True

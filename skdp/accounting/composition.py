@@ -10,7 +10,8 @@ from typing import Any
 from dp_accounting import dp_event
 
 from skdp.accounting import accountants
-from skdp.accounting.statement import PrivacyStatement, event_delta, not_private, unique, versions
+from skdp.accounting.queries import added_up
+from skdp.accounting.statement import PrivacyStatement, caveats, event_delta, unique, versions
 
 FIXED_BEFORE = "every fit and its budget were decided before the first result was seen"
 
@@ -78,6 +79,7 @@ def compose(
     event = dp_event.ComposedDpEvent([part.event for part in parts])
     claimed = dp_event.ComposedDpEvent([part.claimed_event for part in parts])
     early = any(part.planned_event is not None for part in parts)
+    reproducible = any(part.reproducible_noise for part in parts)
     name = accountants.which_accountant(claimed, adjacency, accountant, budget)
     claim = accountants.epsilon(claimed, budget, adjacency, name)
     counts = Counter(part.mechanism for part in parts)
@@ -108,8 +110,10 @@ def compose(
                 read_at + ", the largest of theirs" * (delta == largest),
             ]
         ),
-        warnings=unique([*not_private(claim), *(line for part in parts for line in part.warnings)]),
+        warnings=caveats(claim, reproducible, [line for part in parts for line in part.warnings]),
         versions=versions(),
+        reproducible_noise=reproducible,
+        queries=added_up(line for part in parts for line in part.queries) if all(p.queries for p in parts) else (),
     )
 
 

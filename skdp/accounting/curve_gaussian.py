@@ -14,6 +14,7 @@ from scipy.special import erfc, erfcx, ndtri
 from skdp.accounting.curve_step import ULP
 
 _ROOT = math.sqrt(2.0)
+_FAR = -1e7
 
 
 def log_delta(mu: float, epsilon: float) -> float:
@@ -24,6 +25,8 @@ def log_delta(mu: float, epsilon: float) -> float:
 def _terms(mu: float, epsilon: float) -> tuple[float, float, float]:
     """Log of delta rounded up, d log delta / d log mu, and d log delta / d epsilon."""
     a = mu / 2 - epsilon / mu
+    if a < _FAR:  # the first term alone, which is an upper bound; squares would overflow sooner or later
+        return -a * a / 2, -a * (mu - a), a / mu
     far = erfcx((mu - a) / _ROOT)
     if a < 0:
         near = erfcx(-a / _ROOT)
@@ -37,7 +40,8 @@ def _terms(mu: float, epsilon: float) -> tuple[float, float, float]:
     value = exponent + math.log(difference / 2)
     by_mu = mu * math.sqrt(2 / math.pi) * math.exp(-a * a / 2 - exponent) / difference
     doubt = 16 * ULP * (near / difference * (1 + a * a) + abs(value))
-    return float(value + doubt), float(by_mu), float(-far / difference)
+    above = exponent + math.log(near / 2) + 16 * ULP * (1 + a * a)  # Phi(a) alone, where the difference drowns
+    return float(min(value + doubt, above)), float(by_mu), float(-far / difference)
 
 
 def largest_mu(epsilon: float, delta: float) -> float:
@@ -55,7 +59,7 @@ def largest_mu(epsilon: float, delta: float) -> float:
     nudge = 1e-13
     while log_delta(mu, epsilon) > goal:
         mu *= 1 - nudge
-        nudge *= 2
+        nudge = min(2 * nudge, 0.5)
     return mu
 
 

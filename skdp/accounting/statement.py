@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import math
@@ -17,15 +18,26 @@ from dp_accounting import dp_event
 
 from skdp.accounting import accountants, statement_json, statement_text
 from skdp.accounting.events_json import event_from_dict, event_to_dict
+from skdp.accounting.queries import QueryLine, query_lines
 from skdp.accounting.relations import check_adjacency
+from skdp.accounting.statement_text import round_up
 from skdp.contract import Charge
 
 FIRST_ASSUMPTION = "each row of X was computed from that record alone and from public values"
+STANDARD_ASSUMPTIONS = (
+    FIRST_ASSUMPTION,
+    "so was y, and no scaler, imputer, encoder or feature selection was fitted on these rows unless it is charged here",
+    "each person has one row, or else the guarantee is per row: one person with several rows is protected less",
+)
 CAVEATS = (
     "noise is drawn in floating point and not from a cryptographically secure generator; the guarantee is "
     "that of the mechanism in real arithmetic, and running times are not covered",
 )
 NOT_PRIVATE = "NOT PRIVATE: no noise was added (epsilon = infinity), so nobody is protected"
+REPRODUCIBLE = (
+    "NOT PRIVATE, for tests only: the noise was made from a fixed seed (insecure_noise_seed), and whoever knows it "
+    "can remove the noise"
+)
 STATUSES = ("complete", "resumed", "interrupted")
 
 
@@ -72,6 +84,12 @@ class PrivacyStatement:
     public, assumptions, warnings : tuple of str
         What was taken as public; what the claim rests on; what the reader should know.
     versions : mapping of str to str
+    reproducible_noise : bool
+        Whether the noise was made from a fixed seed, which protects nobody: for tests only.
+    queries : tuple of QueryLine
+        The price list, where there was one; `steps`, `noise_multiplier` and `sampling_rate` are of its largest line.
+    created : str
+        ISO date (UTC) of the statement.
 
     Notes
     -----
@@ -107,9 +125,12 @@ class PrivacyStatement:
     delta_fail: float = 0.0
     split: str = ""
     public: tuple[str, ...] = ()
-    assumptions: tuple[str, ...] = (FIRST_ASSUMPTION,)
-    warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = STANDARD_ASSUMPTIONS
+    warnings: tuple[str, ...] = CAVEATS
     versions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    reproducible_noise: bool = False
+    queries: tuple[QueryLine, ...] = ()
+    created: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
 
     def __post_init__(self) -> None:
         check_adjacency(self.adjacency)
@@ -123,6 +144,13 @@ class PrivacyStatement:
             raise ValueError(f"status={self.status!r} must be one of {', '.join(STATUSES)}")
         if self.accountant not in accountants.ACCOUNTANTS:
             raise ValueError(f"accountant={self.accountant!r} must be one of {', '.join(accountants.ACCOUNTANTS)}")
+        if not isinstance(self.reproducible_noise, bool):
+            raise ValueError(f"reproducible_noise={self.reproducible_noise!r} must be True or False")
+        try:
+            datetime.date.fromisoformat(self.created)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"created={self.created!r} must be an ISO date, for instance '2026-01-31'") from error
+        object.__setattr__(self, "queries", tuple(self.queries))
         for name in ("event", "planned_event"):
             value = getattr(self, name)
             if isinstance(value, dp_event.DpEvent):  # as a file would give it back, so that equality survives
@@ -149,7 +177,7 @@ class PrivacyStatement:
     @property
     def attack_accuracy(self) -> float:
         """Best share of right guesses that anybody can reach about one unit; see `attack_accuracy`."""
-        return statement_text.attack_accuracy(self.epsilon, self.delta)
+        return 1.0 if self.reproducible_noise else statement_text.attack_accuracy(self.epsilon, self.delta)
 
     # -------------------------------------------------------------- making one
     @classmethod
@@ -168,6 +196,7 @@ class PrivacyStatement:
         warnings: Iterable[str] = (),
         status: str | None = None,
         accountant: str = "auto",
+        reproducible_noise: bool = False,
     ) -> PrivacyStatement:
         """The statement of a fit, from its charge and what was executed of it.
 
@@ -185,7 +214,7 @@ class PrivacyStatement:
             Public number of units.
         target_epsilon : float, optional
         certificate : Calibration, optional
-            Result of `calibrate` for this charge. Its certified epsilon is the claim, so that no accountant
+            Result of `calibrate` for exactly this charge. Its certified epsilon is the claim, so that no accountant
             runs here unless the fit stopped early.
         public, assumptions, warnings : iterable of str
             Added to what every statement says.
@@ -193,6 +222,8 @@ class PrivacyStatement:
             Derived from `executed` when None.
         accountant : {"auto", "analytic", "pld", "tilted-pld", "rdp"}
             Used where there is no certificate.
+        reproducible_noise : bool
+            Whether the noise was made from a fixed seed: the statement then says that nobody is protected.
 
         Returns
         -------
@@ -201,7 +232,7 @@ class PrivacyStatement:
         Raises
         ------
         ValueError
-            More was executed than reserved, or the certificate speaks of another delta or adjacency.
+            More was executed than reserved, or the certificate is of another charge, delta or adjacency.
         """
         counts = {t.name: t.count for t in charge.touches} if executed is None else dict(executed)
         unknown = set(counts) - {t.name for t in charge.touches}
@@ -218,7 +249,6 @@ class PrivacyStatement:
             name, claim = certificate.accountant, certificate.epsilon
         main = max(charge.touches, key=lambda t: t.count, default=None)
         noise = main.noise if main else None
-        number = "declared number" if charge.adjacency == "add-remove" else "number"
         return cls(
             epsilon=float(claim),
             delta=float(delta),
@@ -237,10 +267,12 @@ class PrivacyStatement:
             executed_epsilon=None if whole else accountants.epsilon(event, budget, charge.adjacency),
             delta_fail=charge.delta_fail,
             split=charge.split,
-            public=unique((f"the {number} of {charge.unit}s, n = {int(n)}", *public)),
-            assumptions=unique((FIRST_ASSUMPTION, *assumptions)),
-            warnings=unique((*not_private(claim), *warnings, *CAVEATS)),
+            public=unique((_count_line(charge.adjacency, charge.unit, int(n)), *public)),
+            assumptions=unique((*STANDARD_ASSUMPTIONS, *assumptions)),
+            warnings=caveats(claim, reproducible_noise, warnings),
             versions=versions(),
+            reproducible_noise=reproducible_noise,
+            queries=query_lines(charge, counts),
         )
 
     # -------------------------------------------------------------- forms
@@ -248,6 +280,14 @@ class PrivacyStatement:
     def text(self) -> str:
         """A page of prose, wrapped at 100 columns; epsilon is rounded up."""
         return statement_text.text(self)
+
+    def __repr__(self) -> str:
+        bare = "NOT PRIVATE, " if self.reproducible_noise or math.isinf(self.epsilon) else ""
+        return (
+            f"PrivacyStatement({bare}epsilon={round_up(self.epsilon)}, delta={round_up(self.delta)}, "
+            f"adjacency={self.adjacency!r}, unit={self.unit!r}, mechanism={self.mechanism!r}, n={self.n}, "
+            f"status={self.status!r})"
+        )
 
     def __str__(self) -> str:
         return self.text
@@ -357,15 +397,30 @@ def event_delta(delta: float, fail: float) -> float:
 def _check_certificate(certificate: Any, charge: Charge, delta: float) -> None:
     if certificate.adjacency != charge.adjacency or certificate.delta != delta:
         raise ValueError(
-            f"the certificate holds for delta={certificate.delta!r} under {certificate.adjacency!r}, the "
-            f"charge is stated for delta={delta!r} under {charge.adjacency!r}; calibrate this charge at this "
-            "delta"
+            f"the certificate holds for delta={certificate.delta!r} under {certificate.adjacency!r}, the charge is "
+            f"stated for delta={delta!r} under {charge.adjacency!r}; calibrate this charge at this delta"
+        )
+    if certificate.charge != charge:
+        raise ValueError(
+            f"the certificate is that of another charge: {certificate.charge!r} was calibrated, {charge!r} is stated; "
+            "pass the result of calibrate for this charge, at its scale"
         )
 
 
-def not_private(epsilon: float) -> tuple[str, ...]:
-    """The warning of a fit without noise."""
-    return (NOT_PRIVATE,) if math.isinf(epsilon) else ()
+def caveats(epsilon: float, reproducible: bool, warnings: Iterable[str]) -> tuple[str, ...]:
+    """`warnings` with those that skdp gives itself; a fit without noise has none to be careful about."""
+    if math.isinf(epsilon):
+        return unique((NOT_PRIVATE, *(line for line in warnings if line not in (*CAVEATS, REPRODUCIBLE))))
+    return unique(((REPRODUCIBLE,) if reproducible else ()) + (*warnings, *CAVEATS))
+
+
+def _count_line(adjacency: str, unit: str, n: int) -> str:
+    return f"the {'declared number' if adjacency == 'add-remove' else 'number'} of {unit}s, n = {n}"
+
+
+def count_line(statement: PrivacyStatement) -> str:
+    """What every statement says about its number of units."""
+    return _count_line(statement.adjacency, statement.unit, statement.n)
 
 
 def unique(lines: Iterable[str]) -> tuple[str, ...]:

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 from dp_accounting import dp_event
 
 from skdp.accounting.events_json import event_from_dict, event_to_dict, number_from_json, number_to_json
+from skdp.accounting.queries import from_plain
 
 if TYPE_CHECKING:
     from skdp.accounting.statement import PrivacyStatement
 
 SCHEMA = "skdp.PrivacyStatement"
-VERSION = 1
+VERSION = 2  # 1 knew neither reproducible_noise nor created nor queries, and fewer assumptions
 _OPTIONAL = ("noise_multiplier", "sampling_rate", "target_epsilon", "executed_epsilon")
 _NUMBERS = ("epsilon", "delta", "delta_fail", *_OPTIONAL)
 _COUNTS = ("n", "steps")
-_STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split")
+_STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split", "created")
 _LISTS = ("public", "assumptions", "warnings")
 
 
@@ -30,6 +31,8 @@ def to_dict(statement: PrivacyStatement) -> dict[str, Any]:
         value = getattr(statement, name)
         if isinstance(value, dp_event.DpEvent):
             value = event_to_dict(value)
+        elif name == "queries":
+            value = [line._asdict() for line in value]
         elif isinstance(value, tuple):
             value = list(value)
         elif isinstance(value, Mapping):
@@ -44,8 +47,7 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
         raise ValueError(f'not a privacy statement: "schema" is not "{SCHEMA}" in {str(plain)[:60]}')
     if plain.get("version") != VERSION:
         raise ValueError(
-            f"this statement has version {plain.get('version')!r}, this skdp reads version {VERSION}; read "
-            "it with the "
+            f"this statement has version {plain.get('version')!r}, this skdp reads version {VERSION}; read it with the "
             f'skdp that wrote it (its "versions" are {plain.get("versions")!r})'
         )
     known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
@@ -58,6 +60,7 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
     for name in ("event", "planned_event"):
         if values[name] is not None:
             values[name] = event_from_dict(values[name])
+    values["queries"] = from_plain(values["queries"])
     return kind(**values)
 
 
@@ -98,4 +101,6 @@ def _check_types(values: Mapping[str, Any]) -> None:
             "a list of strings",
         )
         strings = isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
+        check(("reproducible_noise",), isinstance(value, bool), name, "true or false")
+        check(("queries",), isinstance(value, list), name, "a list of price list lines")
         check(("versions",), strings, name, "an object of strings")

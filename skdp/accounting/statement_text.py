@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterator
 from decimal import ROUND_CEILING, Decimal
@@ -10,6 +11,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from skdp.accounting.queries import QueryLine
     from skdp.accounting.statement import PrivacyStatement
 
 PLANNED = "valid only if the decision to stop did not depend on results"
@@ -20,11 +22,19 @@ _NEIGHBOURS = {
     "add-remove": "one {unit} being there or not",
 }
 _ACCOUNTANTS = {
-    "analytic": "exact closed form of the Gaussian mechanism",
-    "pld": "privacy loss distribution",
-    "tilted-pld": "privacy loss distribution, tilted for a very small delta",
-    "rdp": "Renyi differential privacy",
+    "analytic": "the exact formula of Gaussian noise",
+    "pld": "the privacy loss distribution: the losses of all queries are added up numerically and rounded up",
+    "tilted-pld": "the privacy loss distribution in a form that resolves a very small delta; rounded up",
+    "rdp": "Renyi differential privacy: an upper bound that is simple to add up and somewhat too large",
 }
+_DP_SGD = (
+    "DP-SGD is differentially private stochastic gradient descent: in every step the gradient of each {unit} is "
+    "clipped to a bound, and Gaussian noise in proportion to that bound is added to the sum"
+)
+NOT_COVERED = (
+    "any other fit, score, search or plot made from these rows",
+    "what is true of the population: the result may teach it, whether or not one person took part",
+)
 
 
 def attack_accuracy(epsilon: float, delta: float = 0.0) -> float:
@@ -63,64 +73,118 @@ def round_up(value: float, digits: int = 4) -> str:
 
 def interpretation(statement: PrivacyStatement) -> str:
     """What the claim means for one unit, in one or two sentences."""
-    unit, best = statement.unit, statement.attack_accuracy
+    unit = statement.unit
     if math.isinf(statement.epsilon):
         return (
-            f"NOT PRIVATE. No noise was added: the result may give away any {unit} exactly, and nothing "
-            f"limits what an attacker can learn."
+            f"No noise was added: the result may give away any {unit} exactly, and nothing limits what an attacker "
+            "can learn."
         )
-    percent = math.ceil(best * 1000 - 1e-9) / 10
-    bound = f"at most {percent:g} %" if percent < 100 else "up to (practically) 100 %"
+    if statement.reproducible_noise:
+        return (
+            "The noise was made from a fixed seed (insecure_noise_seed). Whoever knows or guesses the seed can remove "
+            f"it, and the result may then give away any {unit} exactly. With secret noise the same fit would cost "
+            f"epsilon = {round_up(statement.epsilon)} at delta = {round_up(statement.delta)}."
+        )
     question = (
         f"which of two versions of one {unit} was used"
         if statement.adjacency == "replace-one"
         else f"whether one {unit} took part"
     )
-    weak = " That is weak protection in the worst case." if best > 0.95 else ""
+    weak = " That is weak protection in the worst case." if statement.attack_accuracy > 0.95 else ""
     return (
         f"Somebody who sees the result, knows every other {unit} and has to guess {question} is right in "
-        f"{bound} of cases, where a coin flip reaches 50 %.{weak}"
+        f"{_percent(statement.epsilon, statement.delta)} of cases, where a coin flip reaches 50 %.{weak}"
     )
+
+
+def _percent(epsilon: float, delta: float) -> str:
+    """The attacker's best share, rounded up to so many digits that a small excess over 50 % is seen."""
+    odds = math.exp(-epsilon)
+    excess = 50 * math.tanh(epsilon / 2) + 100 * delta * odds / (1 + odds)
+    places = min(max(1, 1 - math.floor(math.log10(excess))), 9) if excess > 0 else 1
+    percent = 50 + math.ceil(excess * 10**places - 1e-9) / 10**places
+    if percent >= 100:
+        return "up to (practically) 100 %"
+    return f"at most {f'{percent:.{places}f}'.rstrip('0').rstrip('.')} %"
+
+
+def terms(statement: PrivacyStatement) -> tuple[str, ...]:
+    """The terms of the claim, for a reader who does not know the field."""
+    if math.isinf(statement.epsilon):
+        return ()
+    unit = statement.unit
+    lines = (
+        "epsilon: the odds of any result differ between two such data sets by a factor of at most e to the power of "
+        "epsilon; 0 is perfect, 1 usual, 8 weak",
+        f"delta: how much probability may escape that bound; it has to be far below 1 in {statement.n}",
+        f"per {unit}: what is protected is one {unit}; a person with several {unit}s is protected less",
+        f"adjacency, {statement.adjacency}: which two data sets are compared; here they differ in "
+        + _NEIGHBOURS[statement.adjacency].format(unit=unit),
+        f"noise multiplier: standard deviation of the noise over the most that one {unit} can move an answer by taking "
+        "part",
+        f"accountant, {statement.accountant}: how epsilon was computed; {_ACCOUNTANTS[statement.accountant]}",
+    )
+    return lines + ((_DP_SGD.format(unit=unit),) if "DP-SGD" in _mechanism(statement) else ())
+
+
+def _mechanism(statement: PrivacyStatement) -> str:
+    """The mechanism by the name that the literature gives it."""
+    return re.sub(r"\b(DPSGD|dp-sgd)\b", "DP-SGD", statement.mechanism)
 
 
 def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
     """Lines of the table: what, value."""
-    yield "epsilon", round_up(statement.epsilon)
+    yield "created", statement.created
+    yield "epsilon", round_up(statement.epsilon) + " if the noise were secret" * _reproducible(statement)
     yield "delta", round_up(statement.delta)
-    neighbours = _NEIGHBOURS[statement.adjacency].format(unit=statement.unit)
-    yield "adjacency", f"{statement.adjacency} ({neighbours})"
+    yield "adjacency", statement.adjacency
     yield "status", statement.status
     if statement.executed_epsilon is not None:
         yield "executed part", f"epsilon {round_up(statement.executed_epsilon)}, {PLANNED}"
     if statement.target_epsilon is not None:
         yield "asked for", f"epsilon {statement.target_epsilon:g}"
     yield f"{statement.unit}s", f"{statement.n}"
-    yield "mechanism", statement.mechanism
-    if statement.noise_multiplier is not None:
-        yield (
-            "noise multiplier",
-            f"{statement.noise_multiplier:.6g} (standard deviation over zero-out sensitivity)",
-        )
-    if statement.sampling_rate is not None:
-        rate = statement.sampling_rate
-        yield (
-            "sampling rate",
-            f"{rate:.6g} (Poisson)" if rate < 1 else f"1 (every {statement.unit} in every step)",
-        )
-    yield "steps", f"{statement.steps}"
+    yield "mechanism", _mechanism(statement)
+    if len(statement.queries) > 1:
+        for line in statement.queries:
+            yield "queries", _query(line, statement.unit)
+    else:
+        if statement.noise_multiplier is not None:
+            yield "noise multiplier", f"{statement.noise_multiplier:.6g}"
+        if statement.sampling_rate is not None:
+            yield "sampling rate", _rate(statement.sampling_rate, statement.unit)
+        yield "steps", f"{statement.steps}"
     if statement.delta_fail:
         yield "of delta", f"{round_up(statement.delta_fail)} for thresholds that may fail"
     if statement.split:
         yield "split", statement.split
-    yield "accountant", f"{statement.accountant} ({_ACCOUNTANTS[statement.accountant]})"
+    yield "accountant", statement.accountant
     if statement.versions:
         yield "versions", ", ".join(f"{name} {version}" for name, version in statement.versions.items())
+
+
+def _query(line: QueryLine, unit: str) -> str:
+    noise = "no noise" if line.noise_multiplier is None else f"noise multiplier {line.noise_multiplier:.6g}"
+    count = f"{line.planned} quer{'y' if line.planned == 1 else 'ies'}"
+    asked = "" if line.executed == line.planned else f" paid for, {line.executed} asked"
+    return f"{line.name}: {noise}, {count}{asked}, sampling rate {_rate(line.sampling_rate, unit)}"
+
+
+def _rate(rate: float, unit: str) -> str:
+    return f"{rate:.6g} (Poisson)" if rate < 1 else f"1 (every {unit} in every query)"
+
+
+def _reproducible(statement: PrivacyStatement) -> bool:
+    """Whether there is noise, though from a fixed seed."""
+    return statement.reproducible_noise and math.isfinite(statement.epsilon)
 
 
 def headline(statement: PrivacyStatement) -> str:
     """The claim in one sentence."""
     if math.isinf(statement.epsilon):
-        return f"NOT PRIVATE: {statement.mechanism}, epsilon = infinity"
+        return f"NOT PRIVATE: {_mechanism(statement)}, epsilon = infinity"
+    if statement.reproducible_noise:
+        return f"NOT PRIVATE, for tests only: {_mechanism(statement)} with noise from a fixed seed"
     return (
         f"Differentially private with epsilon = {round_up(statement.epsilon)} and delta = "
         f"{round_up(statement.delta)} per {statement.unit}"
@@ -128,13 +192,16 @@ def headline(statement: PrivacyStatement) -> str:
 
 
 def remarks(statement: PrivacyStatement) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Titled lists below the table; empty ones are left out."""
+    """Titled lists below the table; empty ones are left out, and what the headline says is not said again."""
+    private = math.isfinite(statement.epsilon)
     yield from (
         (title, lines)
         for title, lines in (
-            ("It rests on these assumptions", statement.assumptions),
+            ("What the terms mean", terms(statement)),
+            ("It rests on these assumptions", statement.assumptions if private else ()),
             ("Taken as public, so not protected", statement.public),
-            ("Please note", statement.warnings),
+            ("Not covered", NOT_COVERED if private else ()),
+            ("Please note", tuple(line for line in statement.warnings if "NOT PRIVATE" not in line)),
         )
         if lines
     )

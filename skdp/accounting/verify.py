@@ -10,15 +10,29 @@ from dp_accounting import dp_event
 
 from skdp.accounting import accountants, calibration
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER
-from skdp.accounting.loss import loss_epsilon, rounding
+from skdp.accounting.composition import FIXED_BEFORE
+from skdp.accounting.pld import loss_epsilon, rounding, runs, too_wide
+from skdp.accounting.queries import make_up
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports
-from skdp.accounting.statement import PrivacyStatement, event_delta
+from skdp.accounting.statement import (
+    CAVEATS,
+    REPRODUCIBLE,
+    STANDARD_ASSUMPTIONS,
+    PrivacyStatement,
+    count_line,
+    event_delta,
+)
 from skdp.accounting.statement_text import round_up
 
 # Both accountants round up, each by its own slack, which is largest in proportion where few rare draws decide.
 BELOW, BELOW_BY = 1e-3, 3e-4  # how far a claim may lie below the second figure: relative plus absolute
 ABOVE, ABOVE_TARGET = 0.02, 0.25  # how far above; a target met with too much noise costs less than it claims
 _AGAIN = " once more"
+UNITS = ("row",)  # what skdp issues statements about
+NOT_CHECKED = (
+    "Not checked: that this event is what was run, that the assumptions are true, and who wrote the statement. This is "
+    "a recalculation, not a signature."
+)
 _AGREE = 0.05  # how far below the PLD the tilted PLD may lie where both can tell
 
 
@@ -40,7 +54,7 @@ class Verification:
 
     Examples
     --------
-    >>> Verification(True, 1.0, 0.9995, "fine PLD", "as claimed").text
+    >>> Verification(True, 1.0, 0.9995, "fine PLD", "as claimed").text.splitlines()[0]
     'HOLDS: claimed epsilon 1, recomputed 0.9995 (fine PLD): as claimed'
     """
 
@@ -52,12 +66,12 @@ class Verification:
 
     @property
     def text(self) -> str:
-        """One line."""
+        """The verdict on one line, and what was not checked on the next."""
         verdict = "HOLDS" if self.holds else "DOES NOT HOLD"
         found = "nothing" if math.isnan(self.recomputed) else round_up(self.recomputed)
         return (
             f"{verdict}: claimed epsilon {round_up(self.claimed)}, recomputed {found} ({self.accountant}): "
-            f"{self.reason}"
+            f"{self.reason}\n{NOT_CHECKED}"
         )
 
     def __bool__(self) -> bool:
@@ -81,10 +95,13 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
         It holds if
 
         1. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps occur
-           in it, and what was executed is part of what was planned;
-        2. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
+           in it, what was executed is part of what was planned, and the price list adds up to the event;
+        2. it says what every statement of skdp says: the unit is one that skdp knows, and the standard assumptions
+           and caveats and the public number of units are there. One that says that its noise came from a fixed seed
+           never holds;
+        3. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
            part;
-        3. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
+        4. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
            follow from its event was altered. A claim that is the target may be 25 % above: calibration errs on the
            side of noise, and cannot give less than its least.
 
@@ -106,8 +123,8 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
 
     RDP is looser than all others: where it bounds the event it must not lie below the recomputed figure.
 
-    A file can be consistent and still be false: verification shows that the figures follow from the event,
-    not that the event is what was run.
+    A file can be consistent and still be false: verification shows that the figures follow from the event, not that
+    the event is what was run, and not who wrote the file. It is a recalculation, not a signature.
 
     Examples
     --------
@@ -123,12 +140,13 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
     name, recomputed = "no accountant", math.nan
     try:
         name, recomputed = _second(statement, statement.claimed_event, statement.epsilon)
-        complaint = _misfit(statement) or _wrong(statement, recomputed)
+        complaint = _misfit(statement) or _wrong(statement, recomputed) or _silent(statement)
+        complaint = REPRODUCIBLE if statement.reproducible_noise else complaint
     except ValueError as error:  # an impossible event, or one that nothing bounds
         complaint = str(error)
     if complaint:
         return Verification(False, statement.epsilon, recomputed, name, complaint)
-    return Verification(True, statement.epsilon, recomputed, name, _praise(statement, name))
+    return Verification(True, statement.epsilon, recomputed, name, _praise(statement, name, recomputed))
 
 
 # ------------------------------------------------------------------ the second accountant
@@ -149,17 +167,22 @@ def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) 
         tilted = calibration.epsilon_of(gaussian, delta, adjacency)
         if not _below(claim, tilted):
             return "tilted PLD", tilted  # else perhaps loose, as it is where few rare draws decide
+    fits = not too_wide(parts, adjacency)
     resolved = 50 if gaussian is None else 1000  # rounding in the FFT is charged to delta, which is no match
-    if delta >= resolved * rounding(parts) and all(supports(leaf, adjacency, "pld") for leaf, _ in parts):
+    if (
+        delta >= resolved * rounding(runs(parts))
+        and fits
+        and all(supports(leaf, adjacency, "pld") for leaf, _ in parts)
+    ):
         return "fine PLD", loss_epsilon(parts, delta, adjacency, fine=True)
-    if gaussian is not None:
+    if gaussian is not None and fits:
         return _tilted_again(gaussian, parts, delta, adjacency)
     return "RDP" + _AGAIN, accountants.epsilon(event, delta, adjacency, "rdp")
 
 
 def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) -> tuple[str, float]:
     """Our bound where no PLD resolves delta, once it agrees with the PLD at a delta that the PLD resolves."""
-    larger = 10_000 * rounding(parts)
+    larger = 10_000 * rounding(runs(parts))
     ours, theirs = calibration.epsilon_of(gaussian, larger, adjacency), loss_epsilon(parts, larger, adjacency)
     if ours < theirs * (1 - _AGREE):
         raise ValueError(f"the accountants disagree at delta {larger:.1g}: {ours:.4g} and {theirs:.4g}")
@@ -167,6 +190,31 @@ def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) 
 
 
 # ------------------------------------------------------------------ the verdict
+def _silent(statement: PrivacyStatement) -> str:
+    """Complaint about something that every statement says and this one does not, empty where it says it all."""
+    if statement.unit not in UNITS:
+        return f"unit {statement.unit!r} is none that skdp states anything about ({', '.join(UNITS)})"
+    if math.isinf(statement.epsilon):
+        return ""
+    for event, column in ((statement.claimed_event, "planned"), (statement.event, "executed")):
+        if statement.queries and not make_up(statement.queries, event, column):
+            return f"the price list's {column} queries do not make up the event"
+    required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (count_line(statement),)}
+    if _fits_in(statement.claimed_event) > 1:
+        required["assumptions"] += (FIXED_BEFORE,)
+    for name, lines in required.items():
+        for line in lines:
+            if line not in getattr(statement, name):
+                return f"{name} were altered: {line!r} is missing"
+    return ""
+
+
+def _fits_in(event: dp_event.DpEvent) -> int:
+    """How many fits were composed: the event of each is itself a composition."""
+    parts = getattr(event, "events", ())
+    return sum(isinstance(part, dp_event.ComposedDpEvent) for part in parts) if isinstance(parts, (list, tuple)) else 0
+
+
 def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
     """Complaint about epsilon, empty where there is none."""
     claim, event, adjacency = statement.epsilon, statement.claimed_event, statement.adjacency
@@ -196,12 +244,14 @@ def _below(claim: float, recomputed: float) -> bool:
 def _above(statement: PrivacyStatement, recomputed: float) -> bool:
     """Whether the claim is larger than an honest one would be: it was altered, or the event was."""
     claim, target = statement.epsilon, statement.target_epsilon
-    if target is None or not target * (1 - BELOW) <= claim <= target:
-        return claim > recomputed * (1 + ABOVE) + BELOW_BY
-    # where not even the least noise that calibration gives costs the target, the claim is the target all the same
+    usual = claim > recomputed * (1 + ABOVE) + BELOW_BY
+    if target is None or claim > target:
+        return usual
+    # Not even the least noise that calibration gives may cost the target: what it claims then lies anywhere below.
     multipliers = [z for _, z, _ in gaussian_phases(leaves(statement.claimed_event)) or ()]
-    least = recomputed == 0 or min(multipliers, default=math.inf) <= LEAST_MULTIPLIER * 1.001
-    return claim > recomputed * (1 + ABOVE_TARGET) + BELOW_BY and not least
+    if recomputed == 0 or min(multipliers, default=math.inf) <= LEAST_MULTIPLIER * 1.01:
+        return False
+    return usual and not (target * (1 - BELOW) <= claim <= recomputed * (1 + ABOVE_TARGET) + BELOW_BY)
 
 
 def _misfit(statement: PrivacyStatement) -> str:
@@ -217,14 +267,14 @@ def _misfit(statement: PrivacyStatement) -> str:
             return "more was executed than was planned"
     if math.isinf(statement.epsilon):
         return ""  # a touch without noise is one event, however often it ran
-    runs = tuple(leaves(statement.event))
+    ran = tuple(leaves(statement.event))
     if statement.noise_multiplier is not None:
         stated = (statement.noise_multiplier, statement.sampling_rate)
         if not any(_is_like(leaf, *stated) for leaf, _ in leaves(statement.claimed_event)):
             rate = "" if statement.sampling_rate is None else f" at sampling rate {statement.sampling_rate:g}"
             return f"nothing in the event has noise multiplier {statement.noise_multiplier:g}{rate}"
-        runs = tuple((leaf, count) for leaf, count in runs if _is_like(leaf, *stated))
-    counts = [count for _, count in runs]
+        ran = tuple((leaf, count) for leaf, count in ran if _is_like(leaf, *stated))
+    counts = [count for _, count in ran]
     if not max(counts, default=0) <= statement.steps <= sum(counts):
         return f"{statement.steps} steps are stated, the event holds {sum(counts)}"
     return ""
@@ -247,9 +297,15 @@ def _is_like(leaf: dp_event.DpEvent, multiplier: float, rate: float | None) -> b
     )
 
 
-def _praise(statement: PrivacyStatement, name: str) -> str:
+def _praise(statement: PrivacyStatement, name: str, recomputed: float) -> str:
     if math.isinf(statement.epsilon):
         return "it claims no privacy, and there is none"
+    praise = "the figures follow from the event"
     if name.endswith(_AGAIN):
-        return "the figures follow from the event, though nothing independent bounds it this closely"
-    return "the figures follow from the event"
+        praise += ", though nothing independent bounds it this closely"
+    if recomputed > statement.epsilon:
+        praise += (
+            f"; the recomputed epsilon is larger, but within the numerical tolerance of {100 * BELOW:g} % (and "
+            f"{BELOW_BY:g}), because both accountants round up, each by its own slack"
+        )
+    return praise

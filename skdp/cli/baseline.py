@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from skdp.accounting.statement_text import round_up
 from skdp.cli.errors import UsageError
-from skdp.cli.models import contenders
+from skdp.cli.models import check, contenders
 from skdp.cli.progress import progress
 from skdp.cli.results import Result, evaluate, table, wrapped
 from skdp.exceptions import SkdpError
@@ -66,8 +67,10 @@ def run(arguments: argparse.Namespace) -> bool:
     epsilons = list(dict.fromkeys(arguments.epsilon or [DEFAULT_EPSILON]))
     try:
         data, results, statement = _compare(arguments, epsilons)
-    except (SkdpError, ValueError) as error:
+    except (SkdpError, ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
+    except (ArithmeticError, MemoryError) as error:
+        raise UsageError(f"the budget is out of the accountants' range ({error}); use a usual epsilon") from error
 
     document = _document(arguments, data, results, statement)
     try:
@@ -104,6 +107,7 @@ def _compare(arguments: argparse.Namespace, epsilons: list[float]) -> tuple[Any,
             bounds=encoder.output_bounds_,
             progress=shown.share,
         )
+        check(models, *X_train.shape)
         shown.expect(len(models))
         for model in models:
             shown.begin(model.name)
@@ -145,10 +149,24 @@ def _report(arguments: argparse.Namespace, data: Any, results: list[Result], sta
     width = shutil.get_terminal_size((NOT_A_TERMINAL, 24)).columns if _has_width() else NOT_A_TERMINAL
     title = f"{data.name}: {len(data.X_train)} training rows, {len(data.X_test)} test rows"
     parts = [title, table(results, width), wrapped("\n".join(_notes(arguments, data, results)), width)]
+    private = [result for result in results if result.private]
+    if len(private) > 1:
+        alone = ", ".join(round_up(result.epsilon) for result in private)
+        parts.append(
+            wrapped(
+                f"{_number(len(private))} private models, epsilon = {round_up(statement.epsilon)} together ({alone} "
+                "alone). This statement is about all of them:",
+                width,
+            )
+        )
     parts.append(wrapped(statement.text, width))
     if arguments.statement is not None:
         parts.append(wrapped(f"Statement saved; check it with: skdp verify {arguments.statement}", width))
     return "\n\n".join(parts)
+
+
+def _number(count: int) -> str:
+    return {2: "Two", 3: "Three", 4: "Four", 6: "Six"}.get(count, str(count))
 
 
 def _has_width() -> bool:

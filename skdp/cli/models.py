@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Contender", "contenders"]
+__all__ = ["Contender", "check", "contenders"]
 
 
 @dataclass(frozen=True)
@@ -95,3 +95,36 @@ def contenders(
         for name, module in (("linear model", Linear()), ("default net", None)):
             models.append(Contender("private " * noisy + name, private(module, epsilon), private=noisy))
     return models
+
+
+def check(models: Sequence[Contender], n: int, n_features: int) -> None:
+    """Refuse what a private model would refuse at its fit, before any model is trained.
+
+    Parameters
+    ----------
+    models : sequence of Contender
+    n, n_features : int
+        Public shape of the training rows.
+
+    Raises
+    ------
+    ValueError, SkdpError
+        A parameter, the device or the budget makes no sense.
+    """
+    import torch
+
+    from skdp.accounting import resolve_delta
+    from skdp.contract import Public
+    from skdp.neural_network.base import DPEstimator
+    from skdp.neural_network.devices import resolve_device
+    from skdp.neural_network.parameters import check_parameters
+    from skdp.neural_network.programme import draw_up
+
+    public = Public(n=n, input_shape=(n_features,), n_outputs=1, task="binary")
+    for estimator in (model.estimator for model in models):
+        if isinstance(estimator, DPEstimator):
+            check_parameters(estimator)
+            if estimator.device != "auto":  # which is always there, and needs the rows to choose
+                torch.empty(1, device=resolve_device(estimator.device, None, None))
+            # The noise is remembered by calibration, so the fit does not look for it again.
+            draw_up(estimator, public, resolve_delta(estimator.delta, n), ())

@@ -125,7 +125,7 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
 
 def _is_paced(public: Public, signal: float) -> bool:
     """Whether released gradients are clear and unclipped enough for a classifier to adapt its steps."""
-    return public.task != "regression" and signal >= ADAPTIVE_SIGNAL
+    return public.task == "binary" and signal >= ADAPTIVE_SIGNAL
 
 
 class TabularNet(BaseEstimator):
@@ -239,8 +239,7 @@ class TabularNet(BaseEstimator):
         mask = np.zeros(columns, bool) if given is None else np.asarray(given, bool).ravel()
         if len(mask) != columns:
             raise ValueError(
-                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per "
-                "column"
+                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
             )
         return mask
 
@@ -269,9 +268,7 @@ class TabularFeatures(nn.Module):
         Number of rows: fine bins are left out where the features of all rows would not fit into 240 MB.
     """
 
-    def __init__(
-        self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int, n: int
-    ):
+    def __init__(self, categorical: np.ndarray, share: float, frequencies: int, bins: int, interactions: int, n: int):
         super().__init__()
         numeric = np.flatnonzero(~categorical)
         k = len(numeric)
@@ -280,10 +277,7 @@ class TabularFeatures(nn.Module):
         room = _MAX_WIDTH - len(categorical) - interactions
         bins = bins if k * (bins + 2 * frequencies) <= room else 0
         frequencies = max(0, min(frequencies, room // (2 * k))) if k else 0
-        fine = (
-            bins > 0
-            and n * (len(categorical) + interactions + k * (5 * bins + 2 * frequencies)) <= _MAX_FEATURES
-        )
+        fine = bins > 0 and n * (len(categorical) + interactions + k * (5 * bins + 2 * frequencies)) <= _MAX_FEATURES
         self.levels = (bins, 4 * bins) if fine else (bins,) if bins else ()
         self.share, self.k = share, k
         self.energies = _energies(share, frequencies > 0, len(self.levels), interactions // 2 > 0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,21 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Public
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning
-from skdp.mechanisms import resolve_mechanism
+from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
-from skdp.neural_network.checkpoint import restore
-from skdp.neural_network.fitting import Estimates, FitRun, as_inputs, scale_inputs, warn_all
+from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, restore
+from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
-from skdp.neural_network.problem import Problem, encode_features
+from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up, given_settings
+from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
+from skdp.neural_network.scaling import as_inputs, scale_inputs
+from skdp.neural_network.stating import check_composes, make_statement, public_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
 
@@ -79,14 +83,21 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         self
-            Fitted. After an error it is what it was before.
+            Fitted. After an error it is what it was before, except that `privacy_` counts what was spent.
 
         Raises
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
         CalibrationError
-            When no noise reaches the budget.
+            When no noise reaches the budget, or noise is sure to hide the range of y.
+
+        Warns
+        -----
+        InterruptedFitWarning
+            After Ctrl-C, which ends the fit and leaves a partial but usable model, whose statement names the planned
+            epsilon. A second Ctrl-C raises, and so does the first in a fit that runs inside a search, a
+            cross-validation or an ensemble, which would otherwise go on with the next fit.
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self)
@@ -94,11 +105,29 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         check_parameters(work)
         check_callbacks(list(work.callbacks or []), work.validation_public)
         resolve_optimizer("sgd" if work.optimizer == "auto" else work.optimizer)
+        checkpoint = find_checkpoint(work)
         problem = work._problem(X, y, sample_weight)
         given = work._given_estimates(problem)
         delta = resolve_delta(work.delta, problem.public.n)
         programme = draw_up(work, problem.public, delta, work._missing(problem.public, problem.tokens))
-        work._train(problem, programme, given, FitBook(), context=context)
+        planned = make_statement(work, problem, programme, given, None, "complete")
+        earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
+        check_composes(planned, [_statement(s) for s in [earlier, *self._failed_fits()] if s is not None])
+        warn_all(public_warnings(work, programme))
+        path = checkpoint and checkpoint.path
+        book = FitBook()
+        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, earlier,
+                          self._failed_fits())  # fmt: skip
+        try:
+            with exclusive(path):
+                work._train(problem, programme, given, journal, book, earlier, context=context)
+        except BaseException:
+            if book.reservation is not None and any(book.executed(book.reservation).values()):
+                # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
+                executed = book.executed(book.reservation)
+                lost = make_statement(work, problem, programme, given, executed, "interrupted")
+                self._failed = [*self._failed_fits(), lost.to_dict()]
+            raise
         self.__dict__ = work.__dict__
         context.call_on_fit_task_end(estimator=self)
         return self
@@ -124,13 +153,22 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         ValueError
             For another kind of estimator, or rows of another shape or number.
         """
-        saved = restore(path, cls)
-        work = saved.estimator
-        problem = work._problem(X, y, sample_weight)
-        if problem.public != saved.public:
-            raise ValueError(f"the data has changed: the stopped fit saw {saved.public}, this is {problem.public}")
-        programme = draw_up(work, problem.public, saved.delta, work._missing(problem.public, problem.tokens))
-        work._train(problem, programme, saved.estimates, saved.book, saved=saved)
+        with exclusive(path):
+            saved = restore(path, cls)
+            work, book = saved.estimator, saved.book
+            problem = work._problem(X, y, sample_weight)
+            if problem.public != saved.public:
+                raise ValueError(f"the data has changed: the stopped fit saw {saved.public}, this is {problem.public}")
+            programme = draw_up(work, problem.public, saved.delta, work._missing(problem.public, problem.tokens))
+            warn_all(public_warnings(work, programme))
+            checkpoint = find_checkpoint(work)
+            journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
+                              saved.earlier, list(saved.failed))  # fmt: skip
+            # On disk before anything is built or drawn, so that a second resume counts what this one may spend.
+            book.reopen(book.reservation, programme.charge, lease=journal.lease)
+            journal.write(saved.estimates, saved.training)
+            work._failed = list(saved.failed)
+            work._train(problem, programme, saved.estimates, journal, book, saved.earlier, training=saved.training)
         return work
 
     def privacy_charge(self, public: Public, scale: float) -> Charge:
@@ -149,97 +187,76 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         work = copy.copy(self).set_params(epsilon=None, noise_multiplier=scale)
         return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
 
-    def _train(self, problem: Problem, programme: Programme, estimates: Estimates, book: FitBook, *,
-               context: Any = None, saved: Any = None) -> None:  # fmt: skip
+    def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
+               earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip
         """Reserve, release, train, settle; sets the fitted state on this working copy."""
         before = getattr(self, "_weights", None) if self.warm_start else None
-        earlier = self.privacy_ if before is not None else None
         if problem.classes is not None:
             self.classes_ = problem.classes
-        run = FitRun(self, problem, programme, book)
+        spent = 0 if training is None else sum(book.executed(book.reservation).values())
+        run = FitRun(self, problem, programme, book, spent)
         run.build_net(before)
-        if saved is None:
-            book.reserve(programme.charge, lease=run.lease)
-            run.save_reservation()
+        if training is None:
+            run.check_estimates()
+            book.reserve(programme.charge, lease=journal.lease)
+            journal.write()
             estimates = run.release_estimates(estimates)
-        else:
-            book.reopen(book.reservation, programme.charge, lease=run.lease)
         if estimates.indicators:
             programme = run.programme = programme.knowing(estimates.indicators, given_settings(self, programme.public))
             run.build_net(before)
+        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
         engine, executor, average = run.build(estimates)
-        complete = run.train(engine, executor, average, estimates, context=context, saved=saved)
+        complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
         executed = book.settle(book.reservation)
-        average.apply(dict(engine.module_.named_parameters()))
+        if engine.interrupted_ and not complete and not _stopped_early(engine):
+            _tell_interrupted(run.steps_done, programme.plan.steps)
 
-        self._module = engine.module_.cpu().eval()
-        self._weights = {name: t.detach().numpy().copy() for name, t in self._module.state_dict().items()}
+        # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
+        self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
         self._spec = copy.deepcopy(programme.spec)
         self._built_for = (vars(programme.public), programme.signal)
-        self._clip_norm = programme.settings.max_grad_norm
+        self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        self._set_statement(problem, programme, estimates, executed, complete, saved is not None, earlier)
-
-    def _set_statement(self, problem, programme, estimates, executed, complete, resumed, earlier) -> None:
-        facts, notes = list(problem.facts), list(problem.warnings)
-        assumptions = []
-        if estimates.feature_bounds is not None and "feature bounds" not in programme.estimates:
-            facts.append("feature bounds")
-        if estimates.target_bounds is not None and "target bounds" not in programme.estimates:
-            facts.append("bounds of y")
-        if isinstance(getattr(self, "class_weight", None), dict):
-            facts.append("class weights")
-        if self.init_params is not None:
-            assumptions.append("the weights in init_params were made from public data")
-        if self.validation_public is not None:
-            assumptions.append("the rows in validation_public are public")
-        if self.insecure_noise_seed is not None:
-            message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-            notes.append(message)
-            warn_all([message], InsecureNoiseWarning)
-        if programme.scale is None:
-            message = "epsilon=inf: this fit is NOT PRIVATE"
-            notes.append(message)
-            warn_all([message], NotPrivateWarning)
-        warn_all(estimates.warnings)
-        status = "interrupted" if not complete else "resumed" if resumed else "complete"
-        statement = PrivacyStatement.from_charge(
-            programme.charge,
-            programme.delta,
-            executed=executed,
-            mechanism=resolve_mechanism(self.mechanism).__class__.__name__ + f", {self.clipping} clipping",
-            n=programme.public.n,
-            target_epsilon=self.epsilon,
-            certificate=programme.certificate,
-            public=facts,
-            assumptions=assumptions,
-            warnings=[*notes, *estimates.warnings],
-            status=status,
-        )
+        status = "interrupted" if not complete else "resumed" if training is not None else "complete"
+        statement = make_statement(self, problem, programme, estimates, executed, status)
         if earlier is not None:
-            statement = compose([earlier, statement])
-        self._statement = json.loads(statement.to_json())
+            statement = compose([_statement(earlier), statement])
+        self._statement = statement.to_dict()
+
+    def _failed_fits(self) -> list[dict[str, Any]]:
+        """Statements of fits that ended in an error after something was spent."""
+        return getattr(self, "_failed", [])
 
     # ------------------------------------------------------------------ the fitted state
     @property
     def privacy_(self) -> PrivacyStatement:
-        """Statement of what the fits so far cost."""
-        check_is_fitted(self)
-        return PrivacyStatement.from_json(json.dumps(self._statement))
+        """Statement of what the fitted model cost.
+
+        With ``warm_start=True`` it composes all fits. It also composes every fit of this object that ended in an
+        error after something was spent, because callbacks, a checkpoint file or the error itself may have shown
+        its results; then it can be read even where no fit succeeded.
+        """
+        if not self._failed_fits():
+            check_is_fitted(self)
+        parts = [_statement(part) for part in [getattr(self, "_statement", None), *self._failed_fits()] if part]
+        return parts[0] if len(parts) == 1 else compose(parts)
 
     @property
     def module_(self) -> nn.Module:
         """The trained net, on the CPU and in evaluation mode."""
         check_is_fitted(self)
         if getattr(self, "_module", None) is None:
-            facts, signal = self._built_for
-            module = build_module(self._spec, Public(**facts), signal, 0)
-            _load_arrays(module, self._weights)
-            self._module = module.eval()
+            self._build_module()
         return self._module
+
+    def _build_module(self) -> None:
+        facts, signal = self._built_for
+        module = build_module(self._spec, Public(**facts), signal, 0)
+        _load_arrays(module, self._weights)
+        self._module = module.eval()
 
     def _outputs(self, X: Any) -> torch.Tensor:
         """Raw outputs of the net, a piece at a time."""
@@ -250,9 +267,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(
                 f"X has rows of shape {inputs.shape[1:]}, but the model was fitted on rows of shape {shape}"
             )
-        finite = np.isfinite(inputs).reshape(len(inputs), -1).all(axis=1)
-        if not finite.all():
-            raise ValueError(f"Input X contains NaN or infinity in row {int((~finite).argmax())}; encode it before")
+        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
         inputs = as_inputs(scale_inputs(inputs, self.feature_bounds_))
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])
@@ -266,6 +281,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         if isinstance(bounds, str) and bounds != "private":
             raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")
         if bounds is not None and not isinstance(bounds, str):
+            if problem.tokens:
+                raise ValueError(f"feature_bounds={bounds!r} has no meaning for tokens, which are looked up; pass None")
             given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
             given.feature_bounds[list(problem.public.indicators)] = -1, 1
         return given
@@ -278,3 +295,27 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
 
 def _load_arrays(module: nn.Module, arrays: dict[str, np.ndarray]) -> None:
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
+
+
+def _statement(plain: dict[str, Any]) -> PrivacyStatement:
+    return PrivacyStatement.from_dict(plain)
+
+
+def _stopped_early(engine: Any) -> bool:
+    """Whether skorch's early stopping, which also speaks through an interrupt, ended the training."""
+    return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
+
+
+def _tell_interrupted(done: int, planned: int) -> None:
+    """Warn about a partial model, or stop the loop of fits that this one runs in."""
+    frame = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "joblib.parallel":
+            raise KeyboardInterrupt
+        frame = frame.f_back
+    warnings.warn(
+        f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
+        "epsilon",
+        InterruptedFitWarning,
+        stacklevel=5,
+    )

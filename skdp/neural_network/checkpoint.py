@@ -1,19 +1,28 @@
-"""The checkpoint file of a fit: what it holds, written so that a crash leaves the old file or the new one."""
+"""The checkpoint file of a fit: what it holds, and how it is written so that a crash leaves the old or the new one."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 import pickle
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skdp.accounting import FitBook
+from skdp.callbacks import FitCheckpoint
 from skdp.contract import Public
 
-__all__ = ["SavedFit", "restore", "save"]
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - no advisory locks on this system
+    fcntl = None
 
-_VERSION = 1
+__all__ = ["Journal", "SavedFit", "exclusive", "find_checkpoint", "restore", "restore_training", "save"]
+
+_VERSION = 2
 
 
 @dataclass
@@ -25,9 +34,14 @@ class SavedFit:
     estimator : DPEstimator
         Its parameters, without fitted state.
     public : Public
+        Of the problem, as it was before anything was released.
     delta : float
     book : FitBook
         Counts and leases.
+    earlier : dict or None
+        Statement of the fits that this one goes on from (``warm_start=True``).
+    failed : list of dict
+        Statements of fits of the same estimator that ended in an error.
     estimates : Estimates or None
         None before training began.
     training : dict or None
@@ -38,12 +52,14 @@ class SavedFit:
     public: Public
     delta: float
     book: Any
+    earlier: dict[str, Any] | None = None
+    failed: list[dict[str, Any]] | tuple = ()
     estimates: Any = None
     training: dict[str, Any] | None = None
 
 
 def save(path: Any, fit: SavedFit) -> None:
-    """Write the file as a whole and flush it to disk before returning."""
+    """Write the file as a whole and flush it, and its place in the folder, to disk before returning."""
     target = Path(path).expanduser()
     partial = target.with_name(target.name + ".partial")
     payload = {**vars(fit), "book": fit.book.to_dict(), "version": _VERSION}
@@ -52,10 +68,16 @@ def save(path: Any, fit: SavedFit) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, target)
+    if hasattr(os, "O_DIRECTORY"):
+        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def restore(path: Any, kind: type) -> SavedFit:
-    """Read a checkpoint of an estimator of a given class.
+    """Read a checkpoint of an estimator of a given class; its callback then writes to `path`.
 
     Raises
     ------
@@ -82,4 +104,102 @@ def restore(path: Any, kind: type) -> SavedFit:
             f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; count "
             f"what it had leased as spent ({spent}) and fit anew"
         )
+    callback = find_checkpoint(saved.estimator)
+    if callback is not None:
+        callback.path = path  # a file that was moved goes on where it lies now
     return saved
+
+
+@contextlib.contextmanager
+def exclusive(path: Any) -> Iterator[None]:
+    """Keep other fits from a checkpoint file while one uses it; no file, no lock."""
+    if path is None or fcntl is None:
+        yield
+        return
+    target = Path(path).expanduser()
+    with open(target.with_name(target.name + ".lock"), "w") as sidecar:
+        try:
+            fcntl.flock(sidecar, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"path={str(path)!r} is in use by another fit; two fits from one checkpoint would spend one budget "
+                "twice: wait for the other, or write to another path"
+            ) from None
+        yield  # closing the sidecar releases the lock
+
+
+def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
+    """The callback that writes checkpoints, where the user passed one."""
+    callbacks = [c[1] if isinstance(c, tuple) else c for c in estimator.callbacks or []]
+    found = [c for c in callbacks if isinstance(c, FitCheckpoint)]
+    if len(found) > 1:
+        raise ValueError(
+            f"callbacks: {len(found)} FitCheckpoint were passed; one fit has one file, or each could be resumed and "
+            "spend the same budget"
+        )
+    return found[0].initialize() if found else None
+
+
+class Journal:
+    """Writes one fit down, and reads it back.
+
+    Parameters
+    ----------
+    estimator : DPEstimator
+        Only its parameters are kept, as they are now.
+    public, delta, book, earlier, failed
+        As in `SavedFit`.
+    path : str or path or None
+        Where to write; None writes nothing.
+    lease : int or None
+        Queries of a touch that may be asked before the next write; None for all of them.
+    """
+
+    def __init__(self, estimator: Any, public: Public, delta: float, book: FitBook, path: Any, lease: int | None,
+                 earlier: dict | None, failed: list) -> None:  # fmt: skip
+        self.path, self.lease, self._book = path, lease, book
+        if path is None:
+            return
+        try:
+            # Callbacks gather things while they run, so the copy is made before.
+            blank = copy.deepcopy(type(estimator)(**estimator.get_params(deep=False)))
+        except Exception as error:
+            raise ValueError(f"FitCheckpoint: the parameters of the estimator cannot be saved: {error}") from error
+        self._fit = SavedFit(blank, public, delta, book, earlier, failed)
+
+    def write(self, estimates: Any = None, training: dict | None = None) -> None:
+        """Put the book, and the training so far, on disk."""
+        if self.path is not None:
+            self._fit.estimates, self._fit.training = estimates, training
+            save(self.path, self._fit)
+
+    def follow(self, engine: Any, average: Any, estimates: Any, state: dict[str, Any]) -> None:
+        """Let the callback write what training holds."""
+
+        def lease_and_save(callback: FitCheckpoint, final: bool = False) -> None:
+            """Lease the next steps, then write them down together with the state that they start from."""
+            reservation = self._book.reservation
+            if final:
+                self._book.settle(reservation)
+            else:
+                spent = self._book.executed(reservation)
+                self._book.extend(reservation, {name: count + callback.every for name, count in spent.items()})
+            training = {
+                "module": engine.module_.state_dict(),
+                "optimizer": engine.optimizer_.state_dict(),
+                "state": state,
+                "average": (average.count, average.means),
+                "history": list(engine.history),
+            }
+            self.write(estimates, training)
+
+        engine.lease_and_save = lease_and_save
+
+
+def restore_training(saved: dict[str, Any], engine: Any, average: Any, state: dict[str, Any], step: int) -> None:
+    """Set a fresh engine to where the file stands; leased steps are forfeited, so the plan goes on at `step`."""
+    engine.module_.load_state_dict(saved["module"])
+    engine.optimizer_.load_state_dict(saved["optimizer"])
+    average.count, average.means = saved["average"]
+    engine.history.extend(saved["history"])
+    state.update(saved["state"], step=step)

@@ -12,7 +12,8 @@ from skdp.contract import Public
 from skdp.neural_network.base import DPEstimator
 from skdp.neural_network.fitting import Estimates
 from skdp.neural_network.losses import class_probabilities
-from skdp.neural_network.problem import Problem, classification_problem, encode_features
+from skdp.neural_network.problem import Problem, classification_problem
+from skdp.neural_network.reading import encode_features
 
 __all__ = ["DPClassifier"]
 
@@ -260,6 +261,8 @@ def _weights_by_class(weights: dict, classes: np.ndarray) -> np.ndarray:
     known = classes.tolist()
     unknown = [label for label in weights if label not in known]
     values = np.array([float(weights.get(label, 1.0)) for label in known])
-    if unknown or not np.isfinite(values).all() or (values < 0).any():
-        raise ValueError(f"class_weight={weights!r} must map labels among {known} to finite weights of at least 0")
+    if unknown or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ValueError(
+            f"class_weight={weights!r} must map labels among {known} to finite weights of at least 0, not all of them 0"
+        )
     return values

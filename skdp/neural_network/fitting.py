@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from skorch.callbacks import EpochTimer, PrintLog
 
 from skdp.accounting import FitBook
-from skdp.callbacks import FitCheckpoint
 from skdp.contract import drive
-from skdp.exceptions import UnsupportedModuleError
+from skdp.exceptions import CalibrationError, UnsupportedModuleError
 from skdp.nets.building import build_module
-from skdp.neural_network.checkpoint import SavedFit, save
+from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme
+from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
 from skdp.optimizers import SGD, resolve_optimizer
 from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
 from skdp.training import (
@@ -41,6 +39,8 @@ __all__ = ["Estimates", "FitRun"]
 
 _PIECE_BYTES = 2**28
 _FEATURE_CACHE_BYTES = 2**30
+# A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
+_ROWS_PER_NOISE = 10
 
 
 @dataclass
@@ -74,18 +74,32 @@ class FitRun:
     problem : Problem
     programme : Programme
     book : FitBook
-        With the programme's charge reserved.
+    spent : int
+        Queries that were answered before, where a fit goes on.
     """
 
-    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook):
+    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0):
         self.estimator = estimator
         self.problem = problem
         self.programme = programme
         self.book = book
         self.device = resolve_device(estimator.device, programme, problem)
-        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed)
+        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent)
 
     # -------------------------------------------------------------- before training
+    def check_estimates(self) -> None:
+        """Refuse, from public numbers and before anything is spent, a range of y that noise is sure to hide."""
+        touches, public = self.programme.estimates.get("target bounds"), self.programme.public
+        if touches is None or touches[0].noise is None:
+            return
+        noise = touches[0].noise.combined * public.n_outputs**0.5
+        if public.n < _ROWS_PER_NOISE * noise:
+            raise CalibrationError(
+                f"y_bounds=None: {public.n} rows cannot show the range of y under noise of standard deviation "
+                f"{noise:.3g} at epsilon={self.programme.epsilon}; nothing was spent. Pass y_bounds=(low, high) with "
+                "public bounds, which cost nothing"
+            )
+
     def build_net(self, start: dict[str, np.ndarray] | None = None) -> None:
         """Build the net and try it on made-up rows, so that what cannot be trained costs nothing."""
         estimator, programme = self.estimator, self.programme
@@ -94,6 +108,7 @@ class FitRun:
             _load_weights(module, estimator.init_params, "init_params does")
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
+        _check_precomputed(module)
         self.module = module.to(self.device).train()
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
         self._check_module()
@@ -121,13 +136,26 @@ class FitRun:
                     f"feature_bounds='private': noise hides the range of {hidden} of {groups} columns, "
                     "taken as [-1, 1]; pass feature_bounds with public (low, high) per column"
                 )
+            weak = int((ranges.weak & ranges.found).sum())
+            if weak:
+                given.warnings.append(
+                    f"feature_bounds='private': noise lets the range of {weak} of {groups} columns be seen only in "
+                    "part, so it may be too wide or too narrow; pass feature_bounds with public (low, high) per column"
+                )
         if "target bounds" in touches:
             groups = targets.shape[1]
             ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
             given.target_bounds = ranges.bounds
             if not ranges.found.all():
+                raise ValueError(
+                    f"y_bounds=None: noise hides the range of {int((~ranges.found).sum())} of {groups} targets, and a "
+                    "model fitted to a guess would be useless; the budget of the estimates is spent. Pass "
+                    "y_bounds=(low, high) with public bounds, which cost nothing"
+                )
+            if ranges.weak.any():
                 given.warnings.append(
-                    "y_bounds=None: noise hides the range of y, taken as [-1, 1]; pass y_bounds=(low, high)"
+                    "y_bounds=None: noise lets the range of y be seen only in part, so it may be too wide or too "
+                    "narrow; pass y_bounds=(low, high) with public bounds"
                 )
         if "class counts" in touches:
             (touch,) = touches["class counts"]
@@ -159,19 +187,21 @@ class FitRun:
         executor: TorchExecutor,
         average: TailAverage,
         estimates: Estimates,
+        journal: Journal,
         *,
         context: Any = None,
-        saved: Any = None,
+        training: dict[str, Any] | None = None,
     ) -> bool:
-        """Run the plan; True when it ran to its end."""
+        """Run the plan, from where `training` stands if given; True when it ran to its end."""
         plan = self.programme.plan
         state: dict[str, Any] = {"step": 0, "rng": np.random.default_rng(self._public_seed())}
-        self._live = (engine, executor, average, estimates, state)
-        engine.journal = self
-        if saved is None:
+        journal.follow(engine, average, estimates, state)
+        if training is None:
             drive(plan.begin(executor.model, state), executor.answer)
         else:
-            self._restore(saved.training)
+            # Leased steps are forfeited: the plan goes on behind them.
+            spent = self.book.executed(self.book.reservation)
+            restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
         complete = engine.run(
             plan,
             executor,
@@ -180,62 +210,13 @@ class FitRun:
             steps_per_epoch=self.programme.steps_per_epoch,
             on_epoch=_epoch_reporter(self.estimator, context),
             post_step=getattr(engine.module_, "post_step", None),
+            public_seed=self._public_seed(),
         )
         self.steps_done = state["step"]
         return complete
 
     def _public_seed(self) -> int:
         return int(check_random_state(self.estimator.random_state).randint(2**31 - 1))
-
-    # -------------------------------------------------------------- the checkpoint file
-    @property
-    def checkpoint(self) -> FitCheckpoint | None:
-        """The callback that writes checkpoints, where the user passed one."""
-        callbacks = [c[1] if isinstance(c, tuple) else c for c in self.estimator.callbacks or []]
-        return next((c.initialize() for c in callbacks if isinstance(c, FitCheckpoint)), None)
-
-    @property
-    def lease(self) -> int | None:
-        """Queries of a touch that may be asked before the next write; None for all of them."""
-        return self.checkpoint and self.checkpoint.every
-
-    def save_reservation(self) -> None:
-        """Put the charge on disk before a row is read."""
-        if self.checkpoint is not None:
-            save(self.checkpoint.path, self._saved())
-
-    def lease_and_save(self, callback: FitCheckpoint, final: bool = False) -> None:
-        """Lease the next steps, then write them down together with the state that they start from."""
-        reservation = self.book.reservation
-        if final:
-            self.book.settle(reservation)
-        else:
-            spent = self.book.executed(reservation)
-            self.book.extend(reservation, {name: count + callback.every for name, count in spent.items()})
-        engine, executor, average, estimates, state = self._live
-        training = {
-            "module": engine.module_.state_dict(),
-            "optimizer": engine.optimizer_.state_dict(),
-            "state": state,
-            "average": (average.count, average.means),
-            "history": list(engine.history),
-        }
-        save(callback.path, self._saved(estimates, training))
-
-    def _saved(self, estimates: Estimates | None = None, training: dict | None = None) -> SavedFit:
-        public, delta = self.programme.public, self.programme.delta
-        return SavedFit(clone(self.estimator), public, delta, self.book, estimates, training)
-
-    def _restore(self, training: dict[str, Any]) -> None:
-        engine, _, average, _, state = self._live
-        engine.module_.load_state_dict(training["module"])
-        engine.optimizer_.load_state_dict(training["optimizer"])
-        average.count, average.means = training["average"]
-        engine.history.extend(training["history"])
-        state.update(training["state"])
-        # Leased steps are forfeited: the plan goes on behind them.
-        spent = self.book.executed(self.book.reservation)
-        state["step"] = max(spent[touch.name] for touch in self.programme.plan.charge.touches)
 
     # -------------------------------------------------------------- parts of the build
     def _spend(self, touch: Any) -> int:
@@ -261,10 +242,12 @@ class FitRun:
         """Shape and independence of records, tried on made-up rows."""
         module, problem = self.module, self.problem
         shape = problem.inputs.shape[1:]
-        if problem.tokens:
-            made_up = torch.zeros((4, *shape), dtype=torch.int64, device=self.device)
+        own = torch.Generator().manual_seed(0)
+        if problem.vocabulary is not None:
+            shift = torch.arange(4).reshape(4, *[1] * len(shape))  # so that rows differ also among few tokens
+            made_up = (torch.randint(problem.vocabulary, (4, *shape), generator=own) + shift) % problem.vocabulary
+            made_up = made_up.to(self.device)
         else:
-            own = torch.Generator().manual_seed(0)
             made_up = torch.rand((4, *shape), generator=own).to(self.device)
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -283,8 +266,11 @@ class FitRun:
                 f"module={type(module).__name__} gives {found} for 4 rows; a {public.task} problem needs "
                 f"{' or '.join(map(str, sorted(allowed)))}"
             )
-        kind = torch.float32 if problem.classes is None else torch.int64
-        targets = torch.zeros((4, *problem.targets.shape[1:]), dtype=kind, device=self.device)
+        if problem.classes is None:
+            targets = 2 * torch.rand((4, *problem.targets.shape[1:]), generator=own) - 1
+        else:
+            targets = torch.arange(4) % len(problem.classes)
+        targets = targets.to(self.device)
         check_rows_independent(module, self.loss, made_up, targets)
 
     def _engine(self, module: Any, loss: Any, estimates: Estimates) -> Engine:
@@ -342,26 +328,6 @@ class FitRun:
         return max(16, _PIECE_BYTES // (3 * per_row))
 
 
-def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
-    """Columns clipped to their bounds and mapped to [-1, 1]; as they are without bounds."""
-    if bounds is None:
-        return inputs
-    low, high = bounds[:, 0], bounds[:, 1]
-    return 2 * (np.clip(inputs, low, high) - low) / (high - low) - 1
-
-
-def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Targets clipped to their bounds and mapped to [-1, 1], as float32."""
-    low, high = (bounds[0] if targets.ndim == 1 else bounds.T) if len(bounds) == 1 else bounds.T
-    return (2 * (np.clip(targets, low, high) - low) / (high - low) - 1).astype(np.float32)
-
-
-def as_inputs(inputs: np.ndarray) -> torch.Tensor:
-    """A float32 tensor, or int64 tokens as they are."""
-    kind = np.int64 if inputs.dtype.kind == "i" else np.float32
-    return torch.from_numpy(np.ascontiguousarray(inputs.astype(kind, copy=False)))
-
-
 def lr_factor(schedule: Any) -> Callable[[float], float] | None:
     """Factor on the learning rate by the share of planned steps done."""
     known = {
@@ -390,6 +356,18 @@ def _precompute_features(module: Any, rows: PrivateRows) -> tuple[Callable, Priv
     return module.head, PrivateRows(torch.cat(pieces), rows.targets, rows.weights)
 
 
+def _check_precomputed(module: Any) -> None:
+    """Refuse a front part that would train but is run only once."""
+    if not getattr(module, "precompute_features", False):
+        return
+    trainable = [name for name, p in module.features.named_parameters() if p.requires_grad]
+    if trainable:
+        raise UnsupportedModuleError(
+            f"module={type(module).__name__} has precompute_features=True, but the parameters {trainable} of its "
+            "features train; call features.requires_grad_(False), or leave precompute_features out"
+        )
+
+
 def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:
     """Tell scikit-learn's callbacks about every epoch, without rows or losses; True stops the training."""
     if context is None or not hasattr(estimator, "_skl_callbacks"):
@@ -411,9 +389,3 @@ def _load_weights(module: Any, initial: Any, what: str) -> None:
         module.load_state_dict(state)
     except RuntimeError as error:
         raise UnsupportedModuleError(f"{what} not fit module={type(module).__name__}: {error}") from error
-
-
-def warn_all(messages: list[str], category: type[Warning] = UserWarning) -> None:
-    """Show messages that also stand in the statement."""
-    for message in messages:
-        warnings.warn(message, category, stacklevel=6)

@@ -22,6 +22,11 @@ def check_parameters(estimator: Any) -> None:
     ------
     ValueError, TypeError
     """
+    if isinstance(estimator.module, numbers.Number):
+        raise ValueError(
+            f"module={estimator.module!r} is a number, but the first argument is the net; did you mean "
+            f"epsilon={estimator.module!r}?"
+        )
     epsilon, noise = estimator.epsilon, estimator.noise_multiplier
     if (epsilon is None) == (noise is None):
         raise ValueError(

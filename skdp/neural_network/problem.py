@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_y, validate_data
-from torch import nn
+from sklearn.utils.validation import _check_y
 
 from skdp.contract import Public
 from skdp.exceptions import PrivacyLeakWarning
-from skdp.nets import MLP, Linear, TabularNet, resolve_module
-from skdp.nets.building import build_module
+from skdp.neural_network.reading import (
+    encode_features,
+    invalid_features,
+    invalid_targets,
+    raise_invalid,
+    read_labels,
+    read_numbers,
+    read_weights,
+)
 
-__all__ = ["Problem", "as_array", "classification_problem", "encode_features", "regression_problem"]
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+__all__ = ["Problem", "classification_problem", "regression_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +43,10 @@ class Problem:
     facts : tuple of str
         What was taken as public, in words, for the statement.
     warnings : tuple of str
+    assumptions : tuple of str
+        What the guarantee rests on, in words, for the statement.
+    vocabulary : int or None
+        Number of tokens that an embedding looks up, where the features are tokens.
     """
 
     inputs: np.ndarray
@@ -47,6 +56,8 @@ class Problem:
     classes: np.ndarray | None = None
     facts: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
     @property
     def tokens(self) -> bool:
@@ -59,41 +70,13 @@ class Problem:
         return np.zeros(len(self.inputs), dtype=bool) if self.weights is None else self.weights == 0
 
 
-def as_array(values: Any) -> Any:
-    """A torch tensor as a numpy array; anything else as it is."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else values
-
-
-def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
-    """Features as a numeric array; column names and their number are checked, values are not."""
-    X = as_array(X)
-    _name_text_columns(X)
-    X = validate_data(
-        estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-        ensure_min_samples=1,
-    )  # fmt: skip
-    whole = X.dtype.kind in "iu" and _looks_up_tokens(estimator.module, X.shape[1:])
-    return X.astype(np.int64 if whole else np.float64, copy=False)
-
-
-def _looks_up_tokens(module: Any, shape: tuple[int, ...]) -> bool:
-    """Whether the user's net begins with an embedding, which takes integers and nothing else."""
-    spec = resolve_module(module)
-    if isinstance(spec, MLP | Linear | TabularNet):
-        return False
-    net = build_module(spec, Public(2, shape, 1, "regression"), 0.0, 0)
-    first = next((m for m in net.modules() if not list(m.children())), None)
-    return isinstance(first, nn.Embedding | nn.EmbeddingBag)
-
-
 def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Problem:
     """Check and encode a classification problem."""
-    inputs, y, weights, null, complaints = _common(estimator, X, y, sample_weight)
+    inputs, y, weights, null, facts, assumptions = _common(estimator, X, read_labels(y), sample_weight)
     y = _column(y)
-    facts, notes = ["columns"], []
+    notes = []
     if estimator.classes is None:
-        check_classification_targets(y[~null] if null.any() else y)
-        classes = np.unique(y[~null])
+        classes = _classes_of(y[~null])
         message = (
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
@@ -102,44 +85,39 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
         notes.append(message)
         facts.append("classes (read from y)")
     else:
-        classes = np.unique(np.asarray(estimator.classes))
-        kinds = {"text" if a.dtype.kind in "US" else a.dtype.kind for a in (classes, y)}
-        if "text" in kinds and len(kinds) > 1 and "O" not in kinds:
-            raise ValueError(
-                f"classes={classes.tolist()} do not match y of type {y.dtype}; VotingClassifier, BaggingClassifier and "
-                "StackingClassifier hand over labels encoded as 0, 1, ...: give their members classes=range(n_classes)"
-            )
+        classes = _given_classes(estimator.classes)
+        _check_kinds(classes, y[~null])
         facts.append("classes")
     if len(classes) < 2:
         raise ValueError(
             f"Classifier can't train when only one class is present: got classes {classes.tolist()}; pass "
             "classes=[...] with all labels that can occur"
         )
-    index = np.searchsorted(classes, y).clip(0, len(classes) - 1)
-    unknown = (classes[index] != y) & ~null
+    index = _positions(classes, y)
+    unknown = (index < 0) & ~null
     if unknown.any():
         if estimator.on_invalid == "raise":
-            label = y[unknown][:1].tolist()[0]
+            hint = (
+                "; continuous targets need DPRegressor" if y.dtype.kind == "f" and (y[unknown] % 1 != 0).any() else ""
+            )
             raise ValueError(
-                f"y contains the label {label!r}, which is not in classes={classes.tolist()}; add it, or pass "
-                "on_invalid='null' to leave such rows out"
+                f"y contains labels which are not in classes={classes.tolist()} ({int(unknown.sum())} rows){hint}; add "
+                "them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
     public = _public(estimator, inputs, 1 if len(classes) == 2 else len(classes),
                      "binary" if len(classes) == 2 else "multiclass")  # fmt: skip
     inputs, weights = _nulled(inputs, weights, null)
-    return Problem(inputs, np.where(null, 0, index), weights, public, classes, (*facts, *complaints), tuple(notes))
+    return Problem(
+        inputs, np.where(null, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
+        estimator._vocabulary,
+    )  # fmt: skip
 
 
 def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Problem:
     """Check and encode a regression problem with one or several targets."""
-    inputs, y, weights, null, complaints = _common(estimator, X, y, sample_weight)
-    y = np.asarray(y)
-    if y.dtype.kind not in "fiub":
-        try:
-            y = y.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"Unknown label type: y must be numeric for a regressor, got {y.dtype}") from error
+    y = y if y is None else read_numbers("y", y, estimator.on_invalid)
+    inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     y = _check_y(y, multi_output=True, y_numeric=True) if not null.any() else y.astype(np.float64)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
@@ -147,8 +125,10 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     public = _public(estimator, inputs, targets.shape[1], "regression")
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(null[:, None], 0.0, targets)
-    facts = ("columns", *complaints)
-    return Problem(inputs, targets[:, 0] if y.ndim == 1 else targets, weights, public, facts=facts)
+    return Problem(
+        inputs, targets[:, 0] if y.ndim == 1 else targets, weights, public, None, tuple(facts), (), assumptions,
+        estimator._vocabulary,
+    )  # fmt: skip
 
 
 def _common(estimator, X, y, sample_weight):
@@ -156,21 +136,72 @@ def _common(estimator, X, y, sample_weight):
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
     inputs = encode_features(estimator, X, reset=True)
-    y = np.asarray(as_array(y))
     if y.ndim == 0:
-        raise ValueError(f"y={y!r} must be an array with one entry per row")
+        raise ValueError("y must be an array with one entry per row, not a single value")
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
-    weights = _weights(sample_weight, len(inputs))
-    invalid = _invalid_features(inputs)
-    bad_y = _invalid_targets(y)
+    weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
+    invalid = invalid_features(inputs)
+    bad_y = invalid_targets(y)
     null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
-    complaints: tuple[str, ...] = ()
-    if null.any() and estimator.on_invalid == "raise":
-        _raise_invalid(estimator, inputs, invalid, bad_y)
+    facts = ["columns"]
+    remedy = "; pass on_invalid='null' to leave such rows out, or encode missing values before"
     if estimator.on_invalid == "raise":
-        complaints = ("that no value is missing, infinite or an unknown label (an error would have told)",)
-    return inputs, y, weights, null, complaints
+        if bad_y.any():
+            raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
+        raise_invalid(estimator, inputs, invalid, remedy)
+        facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
+    assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
+    return inputs, y, weights, null, facts, assumptions
+
+
+def _classes_of(y: np.ndarray) -> np.ndarray:
+    """The distinct labels of y, where no list was given."""
+    if y.dtype.kind == "O" and 0 < sum(isinstance(label, str) for label in y) < len(y):
+        raise ValueError("y mixes text and numbers as labels; make them all of one kind, or pass classes=[...]")
+    try:
+        check_classification_targets(y)
+    except ValueError as error:
+        raise ValueError(f"{error} For continuous targets use DPRegressor") from None
+    return np.unique(y)
+
+
+def _given_classes(classes: Any) -> np.ndarray:
+    """The public labels, sorted."""
+    remedy = "pass a list of all labels that can occur, such as classes=[0, 1]"
+    if isinstance(classes, str) or np.ndim(classes) != 1:
+        raise ValueError(f"classes={classes!r} is not a list of labels; {remedy}")
+    if 0 < sum(isinstance(label, str) for label in classes) < len(classes):
+        raise ValueError(f"classes={classes!r} mixes text and numbers; {remedy}")
+    found = np.unique(np.asarray(classes))
+    if len(found) < 2:
+        raise ValueError(f"classes={classes!r} must name at least two labels; {remedy}")
+    return found
+
+
+def _check_kinds(classes: np.ndarray, y: np.ndarray) -> None:
+    """Labels that can never match because one side is text and the other is not."""
+
+    def is_text(labels: np.ndarray) -> bool:
+        return labels.dtype.kind in "US" or labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels)
+
+    if not len(y) or is_text(classes) == is_text(y) or (y.dtype.kind == "O" and not is_text(y)):
+        return
+    kinds = ["text" if is_text(labels) else "numbers" for labels in (classes, y)]
+    raise ValueError(
+        f"classes={classes.tolist()} are {kinds[0]}, but the labels in y are {kinds[1]}: give both the same type. "
+        "(VotingClassifier, BaggingClassifier and StackingClassifier hand over labels encoded as 0, 1, ...: give "
+        "their members classes=range(n_classes))"
+    )
+
+
+def _positions(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Index of each label in `classes`, -1 where it is not among them."""
+    if y.dtype.kind == "O":
+        known = {label: i for i, label in enumerate(classes.tolist())}
+        return np.array([known.get(v, -1) if isinstance(v, Hashable) else -1 for v in y.tolist()], dtype=np.int64)
+    index = np.searchsorted(classes, y).clip(0, len(classes) - 1)
+    return np.where(classes[index] == y, index, -1)
 
 
 def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Public:
@@ -198,36 +229,6 @@ def _indicators(estimator: Any, inputs: np.ndarray) -> tuple[int, ...]:
     return tuple(np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist())
 
 
-def _invalid_features(inputs: np.ndarray) -> np.ndarray:
-    if inputs.dtype.kind == "i":
-        return np.zeros(inputs.shape, dtype=bool)
-    with np.errstate(invalid="ignore"):
-        return ~(np.abs(inputs) <= _FLOAT32_MAX)
-
-
-def _invalid_targets(y: np.ndarray) -> np.ndarray:
-    if y.dtype.kind == "f":
-        bad = ~np.isfinite(y)
-    elif y.dtype.kind == "O":
-        bad = np.vectorize(lambda v: v is None or v != v, otypes=[bool])(y)
-    else:
-        return np.zeros(len(y), dtype=bool)
-    return bad.reshape(len(y), -1).any(axis=1)
-
-
-def _raise_invalid(estimator, inputs, invalid, bad_y) -> None:
-    remedy = "pass on_invalid='null' to leave such rows out, or encode missing values before"
-    if bad_y.any():
-        raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows; {remedy}")
-    flat = invalid.reshape(len(invalid), -1)
-    column = int(flat.any(axis=0).argmax())
-    names = getattr(estimator, "feature_names_in_", None)
-    name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
-    values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
-    kind = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
-    raise ValueError(f"Input X contains {kind} in column {name} ({len(values)} rows); {remedy}")
-
-
 def _nulled(inputs, weights, null):
     """Null rows keep their place and their chance to be sampled, but hold zeros and weigh nothing."""
     if not null.any():
@@ -236,21 +237,6 @@ def _nulled(inputs, weights, null):
     inputs[null] = 0
     weights = np.ones(len(inputs)) if weights is None else weights
     return inputs, np.where(null, 0.0, weights)
-
-
-def _weights(sample_weight: Any, n: int) -> np.ndarray | None:
-    if sample_weight is None:
-        return None
-    weights = np.asarray(as_array(sample_weight), dtype=np.float64)
-    if weights.ndim == 0:
-        weights = np.full(n, float(weights))
-    if weights.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got shape {weights.shape}")
-    if weights.shape != (n,):
-        raise ValueError(f"sample_weight.shape == {weights.shape}, expected ({n},): one weight per row")
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ValueError("sample_weight must be finite and not negative")
-    return weights
 
 
 def _column(y: np.ndarray) -> np.ndarray:
@@ -268,19 +254,3 @@ def _column(y: np.ndarray) -> np.ndarray:
     if y.ndim != 1:
         raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead ({type_of_target(y)})")
     return y
-
-
-def _name_text_columns(X: Any) -> None:
-    """Say which columns of a table are not numbers, before a conversion fails without a name."""
-    if not hasattr(X, "dtypes") or not hasattr(X, "columns"):
-        return
-    text = [
-        str(name)
-        for name, dtype in zip(X.columns, X.dtypes, strict=True)
-        if not (getattr(dtype, "kind", None) in "fiub" or getattr(dtype, "is_numeric", lambda: False)())
-    ]
-    if text:
-        raise ValueError(
-            f"could not convert string to float: columns {text} hold text or dates; encode them first, for "
-            "instance with skdp.preprocessing.SchemaEncoder, which costs no privacy"
-        )

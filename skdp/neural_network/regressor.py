@@ -12,7 +12,8 @@ from skdp.contract import Public
 from skdp.neural_network.base import DPEstimator
 from skdp.neural_network.fitting import Estimates
 from skdp.neural_network.parameters import bounds_array
-from skdp.neural_network.problem import Problem, encode_features, regression_problem
+from skdp.neural_network.problem import Problem, regression_problem
+from skdp.neural_network.reading import encode_features
 
 __all__ = ["DPRegressor"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from skdp.preprocessing.encoder import SchemaEncoder
+from skdp.preprocessing.local_check import LocalCheck
 from skdp.preprocessing.schema import Column, Schema
 
-__all__ = ["Column", "Schema", "SchemaEncoder"]
+__all__ = ["Column", "LocalCheck", "Schema", "SchemaEncoder"]

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdp.contract import Charge
+from skdp.preprocessing.local_check import LocalCheck
 from skdp.preprocessing.schema import Column, Schema
-from skdp.preprocessing.tables import as_array, as_float, check_columns, column_values, is_named
+from skdp.preprocessing.tables import as_array, as_codes, as_float, check_columns, column_values, is_named
 
 __all__ = ["SchemaEncoder"]
 
@@ -170,6 +170,33 @@ class SchemaEncoder(TransformerMixin, BaseEstimator):
         encoded[rows, outputs] = values
         return encoded
 
+    def check(self, X):
+        """Compare the schema with private rows, to find a misspelt category or bounds in another unit.
+
+        What lies outside the public list or bounds reaches the model as nothing or as a bound, silently under the
+        default policies; so a typo turns a column off. The encoder need not be fitted, and is not changed.
+
+        Parameters
+        ----------
+        X : table or array-like of shape (n_samples, n_columns)
+            As in `fit`.
+
+        Returns
+        -------
+        LocalCheck
+            Shares of the rows, column by column. **Exact figures of private rows**: for your screen, not for others.
+            A schema that is corrected to fit them is no longer public knowledge; correct slips, not bounds.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing or holds values of the wrong type.
+        """
+        self._check_parameters()
+        X = X if is_named(X) else as_array(X)
+        check_columns(self.schema, X)
+        return LocalCheck.of(self.schema, [column_values(X, i, name) for i, name in enumerate(self.schema.names)])
+
     def get_feature_names_out(self, input_features=None):
         """Names of the outputs.
 
@@ -298,22 +325,7 @@ class SchemaEncoder(TransformerMixin, BaseEstimator):
     def _codes(self, block: _Block, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Position of each value among the column's outputs (-1 is none), and which are missing."""
         column = block.column
-        position = {category: i for i, category in enumerate(column.categories)}
-        textual = {isinstance(category, str) for category in column.categories}
-        try:
-            index, distinct = pd.factorize(values)
-        except TypeError:
-            raise ValueError(f"column {column.name!r} holds values that are neither strings nor numbers") from None
-        found = np.full(len(distinct) + 1, -1)  # the last entry is for index -1, the missing values
-        for i, value in enumerate(distinct):
-            if isinstance(value, str) not in textual:
-                kinds = "strings" if isinstance(value, str) else "values that are not strings"
-                raise ValueError(
-                    f"column {column.name!r} holds {kinds} and its public categories are of another type; "
-                    f"convert the column or the categories"
-                )
-            found[i] = position.get(value.strip() if isinstance(value, str) else value, -1)
-        code, missing = found[index], index < 0
+        code, missing = as_codes(column, values)
         unknown = ~missing & (code < 0)
         if self.unknown == "raise" and unknown.any():
             raise ValueError(

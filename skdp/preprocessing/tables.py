@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
+from numbers import Number
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_array
 
-from skdp.preprocessing.schema import Schema
+from skdp.preprocessing.schema import Column, Schema
 
-__all__ = ["as_array", "as_float", "check_columns", "column_values", "is_named"]
+__all__ = ["as_array", "as_codes", "as_float", "check_columns", "column_values", "is_named"]
 
 
 def is_named(X: Any) -> bool:
@@ -65,11 +67,46 @@ def as_float(name: str, values: np.ndarray) -> np.ndarray:
     except OverflowError:
         number[present] = [_huge(value) for value in values[present]]
     except (TypeError, ValueError):
-        raise ValueError(
-            f"column {name!r} is numeric in the schema but holds values that are not real numbers; "
-            f"convert it, or declare it with categories=(...)"
-        ) from None
+        remedy = _not_a_number(name, values[present])
+        raise ValueError(f"column {name!r} is numeric in the schema but holds {remedy}") from None
     return number
+
+
+def as_codes(column: Column, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position of each value in the public list (-1 is none), and which are missing."""
+    position = {category: i for i, category in enumerate(column.categories)}
+    textual = {isinstance(category, str) for category in column.categories}
+    try:
+        index, distinct = pd.factorize(values)
+    except TypeError:
+        raise ValueError(f"column {column.name!r} holds values that are neither strings nor numbers") from None
+    found = np.full(len(distinct) + 1, -1)  # the last entry is for index -1, the missing values
+    for i, value in enumerate(distinct):
+        if isinstance(value, str) not in textual:
+            kinds = "strings" if isinstance(value, str) else "values that are not strings"
+            raise ValueError(
+                f"column {column.name!r} holds {kinds} and its public categories are of another type; "
+                f"convert the column or the categories"
+            )
+        found[i] = position.get(value.strip() if isinstance(value, str) else value, -1)
+    return found[index], index < 0
+
+
+def _not_a_number(name: str, present: np.ndarray) -> str:
+    """What a column holds instead of real numbers, by types and never by values, and what to do about it."""
+    kinds = {"M": date, "m": timedelta, "c": complex}
+    types = {kinds[present.dtype.kind]} if present.dtype.kind in kinds else {type(value) for value in present}
+    if any(issubclass(kind, (date, np.datetime64)) for kind in types):
+        return f"dates; give days since a fixed public date: (table[{name!r}] - pd.Timestamp('2000-01-01')).dt.days"
+    if any(issubclass(kind, (timedelta, np.timedelta64)) for kind in types):
+        return f"time spans; give them as numbers: table[{name!r}].dt.total_seconds()"
+    if all(issubclass(kind, (str, Number, np.generic)) and not issubclass(kind, complex) for kind in types):
+        return (
+            f"text that is not numeric; if most of it is, use pd.to_numeric(table[{name!r}], errors='coerce') and "
+            f"Column({name!r}, ..., missing=True), otherwise declare categories=(...)"
+        )
+    odd = sorted(kind.__name__ for kind in types if not issubclass(kind, (str, int, float, np.number)))
+    return f"values of type {', '.join(odd)}, which are not real numbers; convert it, or leave the column out"
 
 
 def _huge(value: Any) -> float:

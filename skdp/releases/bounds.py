@@ -15,11 +15,16 @@ __all__ = ["bounds_queries", "bounds_touches"]
 
 # Powers of two from 1e-9 to 1e15 on either side of zero hold every quantity people write into a table.
 _LADDER = np.concatenate([-(2.0 ** np.arange(50, -31, -1)), 2.0 ** np.arange(-30, 51)])
-_ZERO_AND_ONE = np.searchsorted(_LADDER, (0.0, 1.0), side="right")
+_OUTER = np.concatenate([[_LADDER[0] * 2], _LADDER, [_LADDER[-1] * 2]])
+_ZERO, _ONE = np.searchsorted(_LADDER, (0.0, 1.0), side="right")
 # Even bins are as many as leave each of them eight noise standard deviations of a column spread evenly.
 _FEWEST_BINS, _MOST_BINS = 4, 64
 # Chance that noise alone widens any column of a table: one such bin far out on the ladder ruins a column.
 _FALSE_ALARM = 1e-3
+# Share of the rows that a range may leave out where noise is strong: clipping more costs more than a wide range.
+_LEFT_OUT = 0.05
+# Neighbouring bins of the ladder are looked at together where none stands out alone.
+_TOGETHER = (1, 2, 4)
 
 
 def bounds_touches(prefix: str, multiplier: float | None) -> tuple[Touch, Touch]:
@@ -37,12 +42,16 @@ class Ranges:
     bounds : ndarray of shape (groups, 2)
     found : ndarray of bool of shape (groups,)
         False where noise hides the column, whose bounds are then (-1, 1).
+    weak : ndarray of bool of shape (groups,)
+        Columns found only in part: the noise is large next to the number of rows, or what stands out of it holds too
+        few of them, so that the range was widened to where the others may be. Public bounds are better there.
     indicator : ndarray of bool of shape (groups,)
-        Columns that show values at 0 and in [1, 2) only, as a 0/1 indicator does.
+        Columns that show 0 and otherwise only 1, as a 0/1 indicator does; their bounds are (0, 1).
     """
 
     bounds: np.ndarray
     found: np.ndarray
+    weak: np.ndarray
     indicator: np.ndarray
 
 
@@ -69,31 +78,38 @@ def bounds_queries(
     """
     coarse, fine = touches
     (ladder,) = yield Query(coarse, (Counts(of, np.tile(_LADDER, (groups, 1))),))
-    outer = np.concatenate([[_LADDER[0] * 2], _LADDER, [_LADDER[-1] * 2]])
     wide = np.tile([-1.0, 1.0], (groups, 1))
-    found, indicator = np.zeros((2, groups), dtype=bool)
+    found, weak, candidate = np.zeros((3, groups), dtype=bool)
+    noise = _noise_std(fine, groups)
+    bins = _MOST_BINS if noise == 0 else int(np.clip(n / (8 * noise), _FEWEST_BINS, _MOST_BINS)) // 2 * 2
     noise = _noise_std(coarse, groups)
     for group, counts in enumerate(ladder):
-        seen = np.flatnonzero(counts > _threshold(ladder, counts, noise, tail))
-        if len(seen):
-            found[group] = True
-            indicator[group] = np.isin(seen, _ZERO_AND_ONE).all()
-            wide[group] = outer[seen[0]], outer[seen[-1] + 1]
+        seen = _seen(ladder, counts, noise, tail)
+        found[group] = len(seen) > 0
+        candidate[group] = _ZERO in seen and np.isin(seen, (_ZERO, _ONE)).all()
+        if candidate[group]:
+            # 0 lies in the middle of the lowest even bin and 1 in the middle of another.
+            wide[group] = -1 / bins, 2 - 1 / bins
+        elif found[group]:
+            first, last = _widened(counts, seen, n, noise)
+            unsure = noise * len(seen) ** 0.5 > 2 * _LEFT_OUT * n
+            weak[group] = unsure or last - first > seen[-1] - seen[0]
+            wide[group] = _OUTER[first], _OUTER[last + 1]
     noise = _noise_std(fine, groups)
-    bins = _MOST_BINS if noise == 0 else int(np.clip(n / (8 * noise), _FEWEST_BINS, _MOST_BINS))
     edges = np.linspace(wide[:, 0], wide[:, 1], bins + 1, axis=1)
     (even,) = yield Query(fine, (Counts(of, edges[:, 1:-1]),))
     bounds = wide.copy()
+    indicator = np.zeros(groups, dtype=bool)
     for group, counts in enumerate(even):
-        # By bin, and summed from either side: a long tail shows in many bins together before it does in any one.
-        alone = _threshold(even, counts, noise, tail)
-        together = _threshold(even, counts, noise * np.arange(1, bins + 1) ** 0.5, tail)
-        stands_out = counts > alone
-        low = (stands_out | (np.cumsum(counts) > together)).argmax()
-        high = bins - (stands_out[::-1] | (np.cumsum(counts[::-1]) > together)).argmax()
-        if found[group] and stands_out.any():
-            bounds[group] = edges[group, low], edges[group, high]
-    return Ranges(bounds, found, indicator)
+        stands_out = counts > _threshold(even, counts, noise, tail)
+        indicator[group] = candidate[group] and np.isin(np.flatnonzero(stands_out), (0, bins // 2)).all()
+        if indicator[group]:
+            bounds[group] = 0, 1
+        elif found[group] and stands_out.any():
+            low, high = _narrowed(even, counts, n, noise, tail)
+            # Zeros may hide the rest of a column that is mostly zero: its range reaches to 1 at least.
+            bounds[group] = edges[group, low], max(edges[group, high], 1.0 if candidate[group] else -np.inf)
+    return Ranges(bounds, found, weak, indicator)
 
 
 def _noise_std(touch: Touch, groups: int) -> float:
@@ -104,3 +120,48 @@ def _threshold(histograms: np.ndarray, counts: np.ndarray, noise: Any, tail: flo
     """Counts matter if they stand out of the noise of all histograms and hold more than a small share of the rows."""
     significant = noise * norm.isf(_FALSE_ALARM / histograms.size)
     return np.maximum(significant, tail * max(float(counts.sum()), 0.0))
+
+
+def _seen(ladder: np.ndarray, counts: np.ndarray, noise: float, tail: float) -> np.ndarray:
+    """Bins of the ladder that surely hold rows: those that stand out alone, or else the clearest few neighbours."""
+    alone = np.flatnonzero(counts > _threshold(ladder, counts, noise, tail))
+    if len(alone) or noise == 0:
+        return alone
+    for length in _TOGETHER[1:]:
+        sums = np.convolve(counts, np.ones(length), mode="valid")
+        first = int(sums.argmax())
+        if sums[first] > noise * length**0.5 * norm.isf(_FALSE_ALARM / (len(_TOGETHER) * ladder.size)):
+            return np.arange(first, first + length)
+    return alone
+
+
+def _widened(counts: np.ndarray, seen: np.ndarray, n: int, noise: float) -> tuple[int, int]:
+    """First and last bin of the narrowest range around `seen` that may well hold nearly all of `n` rows.
+
+    It reaches at most four times as far as what is seen; where no such range holds them, others are missing values.
+    """
+    first, last = seen[0], seen[-1]
+    reach = 4 * max(abs(_OUTER[first]), abs(_OUTER[last + 1]))
+    total = np.concatenate([[0.0], np.cumsum(counts)])
+    start, end = np.arange(first + 1)[:, None], np.arange(last + 1, len(counts) + 1)
+    holds = total[end] - total[start] >= (1 - _LEFT_OUT) * n - noise * (end - start) ** 0.5
+    holds &= (_OUTER[start] >= -reach) & (_OUTER[end] <= reach)
+    if not holds.any():
+        return first, last
+    width = np.where(holds, _OUTER[end] - _OUTER[start], np.inf)
+    low, high = np.unravel_index(width.argmin(), width.shape)
+    return low, last + high
+
+
+def _narrowed(even: np.ndarray, counts: np.ndarray, n: int, noise: float, tail: float) -> tuple[int, int]:
+    """First and last edge of what is left without the outer bins that hold hardly any row.
+
+    Bins count by themselves and summed from either side: a long tail shows in many bins together before it does in
+    any one. Where noise would hide more than a small share of the rows, bins stay in doubt.
+    """
+    most = max(_LEFT_OUT * n, tail * float(counts.sum()))
+    alone = np.minimum(_threshold(even, counts, noise, tail), most)
+    together = np.minimum(_threshold(even, counts, noise * np.arange(1, len(counts) + 1) ** 0.5, tail), most)
+    low = ((counts > alone) | (np.cumsum(counts) > together)).argmax()
+    beyond = ((counts > alone)[::-1] | (np.cumsum(counts[::-1]) > together)).argmax()
+    return low, len(counts) - beyond

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skdp.exceptions import UnsupportedModuleError
+from skdp.training.buffers import scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
 from skdp.training.per_example import PerExample
 
@@ -129,8 +130,9 @@ def check_rows_independent(
     """Raise unless each record's loss and gradient come from that record alone.
 
     Changes one row and looks whether anything of another row moves: losses, layer inputs, gradients of layer
-    outputs, buffers; and compares the captured gradient with the ordinary one. Use made-up inputs, not private rows.
-    The module's buffers and the global random state are left as they were.
+    outputs; whether buffers move at all; whether the module writes into its input; and compares the captured gradient
+    with the ordinary one. Use made-up inputs, not private rows: random ones, since a row of indices is changed to
+    indices of other rows. The module's buffers and the global random state are left as they were.
 
     Parameters
     ----------
@@ -141,14 +143,16 @@ def check_rows_independent(
     x : tensor of shape (n, ...)
         Public inputs of at least three rows that differ.
     y : tensor of shape (n, ...)
-        Public targets.
+        Public targets that differ.
 
     Raises
     ------
     UnsupportedModuleError
-        If the module mixes rows, keeps statistics of them, or uses a parameter where it cannot be followed.
+        If the module mixes rows, keeps statistics of them, changes them in place, or uses a parameter where it
+        cannot be followed.
     ValueError
-        If the loss is not one number per record, or fewer than three rows are given.
+        If the loss is not one number per record, fewer than three rows are given, or `x` or `y` does not vary, so
+        that nothing would be checked.
 
     Examples
     --------
@@ -159,32 +163,22 @@ def check_rows_independent(
     if len(x) < 3:
         raise ValueError(f"x has {len(x)} rows; at least three are needed to see whether rows mix")
     per_example = PerExample(module)
-    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    other = _changed("x", x), _changed("y", y)
     devices = {p.device for p in per_example.parameters.values() if p.device.type == "cuda"}
-    try:
-        with torch.random.fork_rng(devices=list(devices)):
-            # Two sizes, so that a dimension that happens to equal the number of records is found out.
-            for rows in (len(x), len(x) - 1):
-                _Probe(per_example, loss_fn, x[:rows], y[:rows], buffers).run()
-    finally:
-        _restore(module, buffers)
-
-
-def _restore(module: nn.Module, buffers: dict[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, buffer in module.named_buffers():
-            buffer.copy_(buffers[name])
+    with torch.random.fork_rng(devices=list(devices)):
+        # Two sizes, so that a dimension that happens to equal the number of records is found out.
+        for rows in (len(x), len(x) - 1):
+            _Probe(per_example, loss_fn, (x[:rows], y[:rows]), (other[0][:rows], other[1][:rows])).run()
 
 
 class _Probe:
     """One comparison of a batch with the same batch but for its first row."""
 
-    def __init__(self, per_example: PerExample, loss_fn: Any, x: Tensor, y: Tensor, buffers: dict) -> None:
+    def __init__(self, per_example: PerExample, loss_fn: Any, one: tuple, other: tuple) -> None:
         self.per_example = per_example
         self.module = per_example.module
         self.loss_fn = loss_fn
-        self.buffers = buffers
-        self.batches = [(x, y), (_changed(x), _changed(y))]
+        self.batches = [one, other]
 
     def run(self) -> None:
         losses, buffers = zip(*(self._plain(*batch) for batch in self.batches), strict=True)
@@ -194,8 +188,9 @@ class _Probe:
                 "normalisation, mean, softmax or reshape over the first dimension?); make each record's loss a "
                 "function of that record alone"
             )
-        for name, before in buffers[0].items():
-            if _moved(before, buffers[1][name]):
+        # No tolerance: what moves by a little in one step moves far over a fit.
+        for name in buffers[0].keys() | buffers[1].keys():
+            if not _same(buffers[0].get(name), buffers[1].get(name)):
                 raise UnsupportedModuleError(
                     f"buffer {name!r} changes with the records, so it would publish statistics of them; freeze it, or "
                     f"use a layer without running statistics"
@@ -205,17 +200,24 @@ class _Probe:
 
     def _losses(self, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
         torch.manual_seed(seed)
-        _restore(self.module, self.buffers)
         return _per_record(self.loss_fn(self.module(x), y), len(x))
 
-    def _plain(self, x: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self._losses(x, y).detach()
-        return losses, {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+    def _plain(self, x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:
+        before = x.clone()
+        with scratch_buffers(self.module):
+            losses = self._losses(x, y, seed).detach()
+            buffers = dict(self.module.named_buffers())
+        if not _same(x, before):
+            raise UnsupportedModuleError(
+                "the module changes its input in place, and with it the rows; in its forward, use the operation that "
+                "returns a new tensor (x = x.div(...) for x.div_(...), inplace=False)"
+            )
+        return losses, buffers
 
     def _compare_layers(self) -> None:
         runs = []
         for x, y in self.batches:
-            with self.per_example:
+            with scratch_buffers(self.module), self.per_example:
                 runs.append(self.per_example.differentiate(self._losses(x, y)))
         for (site, grad), (other_site, other_grad) in zip(*runs, strict=False):
             pairs = [(site.inputs, other_site.inputs), (grad, other_grad)]
@@ -228,11 +230,11 @@ class _Probe:
     def _compare_totals(self, plain: Tensor) -> None:
         x, y = self.batches[0]
         parameters = self.per_example.parameters
-        with self.per_example:
+        with scratch_buffers(self.module), self.per_example:
             losses = self._losses(x, y)
             usual = torch.autograd.grad(losses.sum(), list(parameters.values()), retain_graph=True, allow_unused=True)
             captured = self.per_example.backward(losses)
-        if not _moved(self._losses(x, y, seed=1).detach(), plain) and _moved(losses.detach(), plain):
+        if not _moved(self._plain(x, y, seed=1)[0], plain) and _moved(losses.detach(), plain):
             raise UnsupportedModuleError(
                 "a layer without a rule of its own gives other values for single records than for the batch; make it "
                 "treat each record alone"
@@ -250,12 +252,24 @@ class _Probe:
                 )
 
 
-def _changed(values: Tensor) -> Tensor:
-    """The batch with another first row: an affine image of numbers, the last row's indices."""
-    values = values.clone()
-    numbers = values.is_floating_point() or values.is_complex()
-    values[0] = 1 - 2 * values[0] if numbers else values[-1]
-    return values
+def _changed(name: str, values: Tensor) -> Tensor:
+    """The batch with another first row: an affine image of numbers, indices that another row has in their place."""
+    changed = values.clone()
+    if values.is_floating_point() or values.is_complex():
+        changed[0] = 1 - 2 * values[0]
+    else:
+        differs = (values != values[:1]).int().argmax(0, keepdim=True)  # row 0, itself, where none differs
+        changed[0] = values.gather(0, differs)[0]
+    if _same(changed[0], values[0]):
+        raise ValueError(f"{name} does not vary, so it cannot show whether rows mix; pass random made-up values")
+    return changed
+
+
+def _same(one: Tensor | None, two: Tensor | None) -> bool:
+    """Whether two tensors are equal, NaN to itself."""
+    if one is None or two is None or one.shape != two.shape:
+        return one is two
+    return bool(torch.isclose(one, two, rtol=0, atol=0, equal_nan=True).all())
 
 
 def _moved(one: Tensor, two: Tensor, scale: float = 0.0) -> bool:

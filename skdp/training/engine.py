@@ -12,8 +12,10 @@ from skorch.callbacks import Callback, EarlyStopping, LRScheduler
 from skorch.dataset import Dataset
 from torch import Tensor, nn
 
+from skdp.callbacks import FitCheckpoint
 from skdp.contract import Plan, drive
 from skdp.training.executor import TorchExecutor
+from skdp.training.randomness import torch_randomness
 
 __all__ = ["Engine", "TailAverage"]
 
@@ -79,7 +81,7 @@ class Engine(NeuralNet):
     """A skorch net whose loop asks a plan instead of iterating over data.
 
     skorch's callbacks see the module, the optimizer and a history of public values. They get no rows and no
-    training loss, because those are private and un-noised.
+    training loss, because those are private and un-noised; the executor, which holds the rows, is no attribute.
 
     Parameters
     ----------
@@ -102,6 +104,16 @@ class Engine(NeuralNet):
     **kwargs
         skorch's own parameters.
 
+    Attributes
+    ----------
+    state_ : dict
+        Public state of the plan while it runs; ``state_["step"]`` counts finished steps.
+    interrupted_ : bool
+        Whether the user stopped the last run by an interrupt.
+    lease_and_save : callable or None
+        ``lease_and_save(callback, final=False)`` writes a checkpoint; needed where a `FitCheckpoint` is among the
+        callbacks. A closure that gives no access to rows.
+
     Examples
     --------
     >>> net = nn.Linear(2, 1)
@@ -110,6 +122,8 @@ class Engine(NeuralNet):
     >>> engine.optimizer_.param_groups[0]["lr"]
     0.1
     """
+
+    lease_and_save: Callable[..., None] | None = None
 
     def __init__(
         self,
@@ -184,8 +198,9 @@ class Engine(NeuralNet):
         steps_per_epoch: int,
         on_epoch: Callable[[int], bool] = lambda epoch: False,
         post_step: Callable[[], None] | None = None,
+        public_seed: int | None = None,
     ) -> bool:
-        """Execute the plan from ``state["step"]`` on.
+        """Execute the plan from ``state["step"]`` on, then put the tail average into the module.
 
         Parameters
         ----------
@@ -199,25 +214,34 @@ class Engine(NeuralNet):
             Told the number of each finished epoch; true stops the training.
         post_step : callable, optional
             Called after each optimizer step.
+        public_seed : int, optional
+            Governs what the net itself draws, as dropout masks, which need not be secret; None asks the operating
+            system. Torch's global generators are afterwards as before.
 
         Returns
         -------
         bool
-            True when all steps ran, False when a callback or the user stopped the training. Whatever happened,
-            the module is the last complete iterate.
+            True when all steps ran, False when a callback or the user stopped the training; `interrupted_` tells
+            the latter. An interrupt that lands inside ``optimizer.step()`` leaves the last update partly applied,
+            which is as private as a whole one.
         """
+        self.state_, self.interrupted_ = state, False
+        seed = None if public_seed is None else public_seed + state["step"]  # a resumed fit draws other masks
+        with torch_randomness(torch.device(self.device), seed):
+            return self._run(plan, executor, state, average, steps_per_epoch, on_epoch, post_step)
+
+    def _run(self, plan, executor, state, average, steps_per_epoch, on_epoch, post_step) -> bool:
         private = {"X": None, "y": None}
         data = {
             "dataset_train": _PublicLength(self.public_length),
             "dataset_valid": self._public_rows(),
         }
-        self.executor_, self.plan_, self.state_, self.average_ = executor, plan, state, average
         self.notify("on_train_begin", **private)
         complete = True
         try:
             while state["step"] < plan.steps and complete:
                 self.notify("on_epoch_begin", **private, **data)
-                executor.refresh()
+                executor.follow_frozen_parameters()
                 stop = min(plan.steps, state["step"] + steps_per_epoch)
                 count = stop - state["step"]
                 while state["step"] < stop:
@@ -228,7 +252,12 @@ class Engine(NeuralNet):
                 epoch = -(-state["step"] // steps_per_epoch)
                 complete = not on_epoch(epoch) or state["step"] >= plan.steps
         except KeyboardInterrupt:
+            self.interrupted_ = True
             complete = state["step"] >= plan.steps
+        for _, callback in self.callbacks_:
+            if isinstance(callback, FitCheckpoint):  # what can go on is the last iterate, not the average
+                self.lease_and_save(callback, final=True)
+        average.apply(dict(self.module_.named_parameters()))
         self.notify("on_train_end", **private)
         return complete
 

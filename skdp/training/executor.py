@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from skdp.contract import Answers, ClippedSum, NormBelow, Query
+from skdp.exceptions import UnsupportedModuleError
+from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.randomness import SecretRandomness
@@ -158,9 +160,10 @@ class TorchExecutor:
         self._per_example = per_example
         self._spend = spend
         self._piece = max(1, piece)
+        self._iterating = iterating_parametrizations(model.module)
         self._set_shapes()
 
-    def refresh(self) -> None:
+    def follow_frozen_parameters(self) -> None:
         """Take notice of parameters that a callback froze or thawed since the last epoch."""
         trainable = trainable_parameters(self.model.module)
         if trainable.keys() != self.model.parameters.keys():
@@ -173,12 +176,18 @@ class TorchExecutor:
         self._sizes = [shape.numel() for shape in self._shapes]
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample; the charge is ticked before a row is touched."""
+        """Noisy values of one sample; the charge is ticked before a row is touched.
+
+        The module's buffers come out as they went in: only bounded and noisy values leave.
+        """
         self._spend(query.touch)
-        with self._per_example:
+        with scratch_buffers(self.model.module), self._per_example:
             bounded = [start(value, self) for value in query.values]
             for rows in self._sample(query.touch.sampler.rate):
                 self._add(rows, bounded)
+        with torch.no_grad():
+            for layer, name in self._iterating:
+                getattr(layer, name)  # one iteration, on the weight alone, however many pieces there were
         noise = query.touch.noise
         multipliers = noise.multipliers if noise else (0.0,) * len(bounded)
         pairs = zip(query.values, bounded, multipliers, strict=True)
@@ -203,7 +212,14 @@ class TorchExecutor:
 
     def _add(self, rows: PrivateRows, totals: list) -> None:
         self._per_example.input_squares = rows.squares
-        losses = self._loss(self._forward(rows.inputs), rows.targets)
+        version = rows.inputs._version
+        outputs = self._forward(rows.inputs)
+        if rows.inputs._version != version:
+            raise UnsupportedModuleError(
+                "the module changes its input in place, and with it the rows for all later steps; in its forward, use "
+                "the operation that returns a new tensor (x = x.div(...) for x.div_(...), inplace=False)"
+            )
+        losses = self._loss(outputs, rows.targets)
         if rows.weights is not None:
             losses = losses * rows.weights
         captured = self._per_example.backward(losses)

@@ -76,7 +76,8 @@ class PerExample:
         Parameter names by layer, for per-layer clipping.
     input_squares : float32 tensor of shape (batch,) or None
         `row_squares` of the module's next input, where the caller knows them already (they do not change between
-        steps); spares a pass over the input where its first reader is a linear layer. None computes them.
+        steps); spares a pass over the input where its first reader is a linear layer. Not used where the input was
+        changed in place. None computes them.
 
     Raises
     ------
@@ -111,6 +112,7 @@ class PerExample:
         self._edges: list[Any] = []
         self._batch: int | None = None
         self._input: Tensor | None = None
+        self._input_version = 0
         self.input_squares: Tensor | None = None
         self._recording = False
 
@@ -181,7 +183,7 @@ class PerExample:
     def _note_batch(self, module: nn.Module, args: tuple, kwargs: dict) -> None:
         for value in (*args, *kwargs.values()):
             if isinstance(value, Tensor) and value.dim():
-                self._batch, self._input = len(value), value
+                self._batch, self._input, self._input_version = len(value), value, value._version
                 return
 
     def _hook(self, layer: Layer) -> Callable[..., Tensor | None]:
@@ -218,7 +220,8 @@ class PerExample:
         self, layer: Layer, gradients: Gradients, index: Mapping[str, int], inputs: Tensor, output: Tensor
     ) -> None:
         """Remember one tensor whose gradient the backward pass shall give."""
-        squares = self.input_squares if inputs is self._input else None
+        untouched = inputs is self._input and inputs._version == self._input_version
+        squares = self.input_squares if untouched else None
         self._sites.append(Site(layer, gradients, index, inputs.detach(), inputs._version, squares))
         self._edges.append(get_gradient_edge(output))
 

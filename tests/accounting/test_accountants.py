@@ -456,3 +456,11 @@ def test_phases_are_merged():
     assert sampled == (dp_event.PoissonSampledDpEvent(0.1, Gaussian(1.0)), 7)
     assert full[1] == 1
     assert full[0].noise_multiplier == pytest.approx(2**0.5)
+
+
+def test_too_little_noise_for_a_grid_is_left_to_renyi():
+    event = dp_event.SelfComposedDpEvent(dp_event.PoissonSampledDpEvent(0.5, dp_event.GaussianDpEvent(1e-4)), 100)
+    assert which_accountant(event, delta=1e-6) == "rdp"
+    assert 1e8 < epsilon(event, 1e-6) < math.inf
+    with pytest.raises(UnsupportedEventError, match="losses do not fit on a grid"):
+        epsilon(event, 1e-6, accountant="pld")

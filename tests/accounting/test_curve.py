@@ -310,3 +310,18 @@ def test_small_deltas_keep_their_relative_precision():
         assert truth < 1e-14
         bound = Composition(phases, "remove", plan_at_epsilon(phases, "remove", epsilon, truth)).delta(epsilon)
         assert truth <= bound <= 1.02 * truth
+
+
+def test_far_tails_are_resolved_without_invalid_numbers():
+    """Where the difference of the two terms drowns in rounding, the first alone is the bound."""
+    import warnings
+
+    from skdp.accounting import noise_multiplier
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        multiplier = noise_multiplier(1e-12, 1e-300)
+        assert 0 < multiplier < math.inf
+        assert curve_gaussian.smallest_epsilon(1 / multiplier, 1e-300) <= 1e-12 * (1 + 1e-9)
+        assert 0 < curve_gaussian.smallest_epsilon(1e-14, 1e-300) < 1e-12
+        assert curve_gaussian.log_delta(1e-200, 1.0) < -1e300

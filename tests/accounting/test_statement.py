@@ -6,14 +6,13 @@ import dataclasses
 import html.parser
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 from dp_accounting import dp_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdp.accounting import PrivacyStatement, accountants, attack_accuracy, compose, epsilon
+from skdp.accounting import Calibration, PrivacyStatement, accountants, attack_accuracy, calibrate, compose, epsilon
 from skdp.accounting import statement as statement_file
 from skdp.accounting.composition import FIXED_BEFORE
 from skdp.accounting.events_json import event_from_dict, event_to_dict
@@ -78,7 +77,7 @@ def test_several_answers_per_sample_state_their_joint_multiplier():
 
 
 def test_a_certificate_is_quoted_and_no_accountant_runs(monkeypatch):
-    certificate = SimpleNamespace(scale=1.0, epsilon=1.99, delta=1e-5, adjacency="zero-out", accountant="pld")
+    certificate = Calibration(1.0, 1.99, 1e-5, "zero-out", "pld", charge=CHARGE)
 
     def refuse(*args, **kwargs):
         raise AssertionError("a slow accountant ran")
@@ -90,7 +89,7 @@ def test_a_certificate_is_quoted_and_no_accountant_runs(monkeypatch):
     with pytest.raises(AssertionError):  # but what was executed of a stopped fit has to be computed
         stated(certificate=certificate, executed={"gradient": 1})
     for change in ({"delta": 1e-6}, {"adjacency": "replace-one"}):
-        wrong = SimpleNamespace(**{**vars(certificate), **change})
+        wrong = dataclasses.replace(certificate, **change)
         with pytest.raises(ValueError, match="the certificate holds for"):
             stated(certificate=wrong)
 
@@ -221,7 +220,7 @@ def test_json_round_trip(full, stopped, tmp_path):
         made.save(tmp_path / "statement.json")
         assert PrivacyStatement.load(str(tmp_path / "statement.json")) == made
         assert hash(PrivacyStatement.from_json(text)) == hash(made)
-        assert json.loads(text)["version"] == 1
+        assert json.loads(text)["version"] == 2
 
 
 EVENTS = st.recursive(
@@ -280,7 +279,7 @@ def altered(made, **change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 2}, "has version 2, this skdp reads version 1"),
+        ({"version": 1}, "has version 1, this skdp reads version 2"),
         ({"schema": "other"}, "not a privacy statement"),
         ({"spare": 1}, r"unknown \['spare'\]"),
         ({"epsilon": "low"}, "epsilon='low' must be a number"),
@@ -402,8 +401,101 @@ def test_making_a_statement_with_a_certificate_is_quick(monkeypatch):
     reads = []
     monkeypatch.setattr(statement_file.metadata, "version", lambda name: reads.append(name) or "1")
     statement_file._versions.cache_clear()
-    certificate = SimpleNamespace(scale=1.0, epsilon=1.99, delta=1e-5, adjacency="zero-out", accountant="pld")
+    certificate = Calibration(1.0, 1.99, 1e-5, "zero-out", "pld", charge=CHARGE)
     for _ in range(3):
         stated(certificate=certificate)
     assert len(reads) == len(set(reads))
     statement_file._versions.cache_clear()
+
+
+# ------------------------------------------------------------------ for a reader who has to decide
+def flat(made):
+    return " ".join(made.text.split())
+
+
+def test_noise_from_a_fixed_seed_is_not_private(full):
+    seeded = stated(reproducible_noise=True)
+    for made in (seeded, compose([full, seeded])):
+        assert made.text.splitlines()[2].startswith("NOT PRIVATE, for tests only")
+        assert "Differentially private with" not in made.text
+        assert made._repr_html_().index("NOT PRIVATE, for tests only") < made._repr_html_().index("<table")
+        assert "Differentially private with" not in made._repr_html_()
+        assert "NOT PRIVATE" in repr(made)
+        assert made.attack_accuracy == 1
+        assert any(line.startswith("NOT PRIVATE") for line in made.warnings)
+        assert PrivacyStatement.from_json(made.to_json()) == made
+    assert not full.reproducible_noise and "fixed seed" not in full.text
+    with pytest.raises(ValueError, match="reproducible_noise='no' must be true or false"):
+        PrivacyStatement.from_json(altered(seeded, reproducible_noise="no"))
+
+
+def test_terms_are_explained_in_the_text(full):
+    for words in (
+        "per row: what is protected is one row; a person with several rows is protected less",
+        "each person has one row, or else the guarantee is per row",
+        "so was y, and no scaler, imputer, encoder or feature selection was fitted on these rows unless it is charged",
+        "which two data sets are compared; here they differ in one row taking part",
+        "DP-SGD is differentially private stochastic gradient descent",
+        "how epsilon was computed; the privacy loss distribution",
+        "Not covered: - any other fit, score, search or plot made from these rows",
+        "scaler: noise multiplier 20, 1 query, sampling rate 1",
+        "gradient: noise multiplier 1, 1000 queries, sampling rate 0.01",
+    ):
+        assert words in flat(full)
+    assert "mechanism DP-SGD" in flat(stated(mechanism="DPSGD"))
+    assert "1000 queries paid for, 300 asked" in flat(stated(executed={"gradient": 300, "scaler": 1}))
+
+
+def test_the_price_list_is_kept_and_added_up(full):
+    assert [line[:] for line in full.queries] == [("scaler", 20.0, 1.0, 1, 1), ("gradient", 1.0, 0.01, 1000, 1000)]
+    assert [line.planned for line in compose([full, full]).queries] == [2, 2000]
+    for damage in ([{"name": "x"}], [3], [{**full.queries[0]._asdict(), "executed": 2}]):
+        with pytest.raises(ValueError, match="must be a list of price list lines"):
+            PrivacyStatement.from_json(altered(full, queries=damage))
+
+
+def test_the_date(full):
+    assert f"created {full.created}" in flat(full)
+    assert len(full.created) == 10
+    assert PrivacyStatement.from_json(altered(full, created="2020-02-29")).created == "2020-02-29"
+    with pytest.raises(ValueError, match="created='today' must be an ISO date"):
+        PrivacyStatement.from_json(altered(full, created="today"))
+
+
+def test_repr_is_one_short_line(full):
+    assert "\n" not in repr(full) and len(repr(full)) < 160
+    assert "epsilon=1.839" in repr(full) and "zero-out" in repr(full)
+
+
+@pytest.mark.parametrize(("noise", "shown"), [(4000.0, "at most 50.0"), (4e6, "at most 50.000"), (20.0, "at most 5")])
+def test_a_tiny_epsilon_is_not_rounded_to_a_tenth_of_a_percent(noise, shown):
+    made = stated(Charge((Touch("release", Poisson(), Gaussian((noise,)), 1),)), 1e-9)
+    found = float(flat(made).split("at most ")[1].split(" %")[0])
+    assert shown in flat(made)
+    assert 100 * made.attack_accuracy - 1e-9 <= found < 50 + 1.2 * (100 * made.attack_accuracy - 50) + 1e-8
+
+
+def test_a_fit_without_noise_says_so_once():
+    bare = stated(
+        Charge((Touch("gradient", Poisson(0.1), None, 5),)), warnings=("epsilon=inf: this fit is NOT PRIVATE",)
+    )
+    for made in (bare, compose([stated(), bare])):
+        for page in (made.text, made._repr_html_()):
+            assert page.count("NOT PRIVATE") == 1
+            assert "floating point" not in page and "assumptions" not in page
+
+
+def test_a_certificate_of_another_charge_is_refused():
+    def charge_at(scale):
+        return Charge((Touch("gradient", Poisson(0.01), Gaussian((scale,)), 1000),))
+
+    found = calibrate(charge_at, 2.0, 1e-5)
+    charge = charge_at(found.scale)
+    assert stated(charge, certificate=found).epsilon == found.epsilon
+    for other in (
+        charge_at(found.scale * 0.9),
+        charge + Charge((SCALER,)),
+        dataclasses.replace(charge, delta_fail=1e-6),
+    ):
+        with pytest.raises(ValueError, match="the certificate is that of another charge"):
+            stated(other, certificate=found)

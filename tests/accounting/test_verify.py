@@ -6,14 +6,14 @@ import dataclasses
 import json
 import math
 import re
-from types import SimpleNamespace
 
 import pytest
 from dp_accounting import dp_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skdp.accounting import PrivacyStatement, Verification, calibrate, compose, epsilon, verify
+from skdp.accounting import Calibration, PrivacyStatement, Verification, calibrate, compose, epsilon, verify
+from skdp.accounting.composition import FIXED_BEFORE
 from skdp.accounting.events_json import event_to_dict
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
@@ -50,6 +50,7 @@ def by_hand(event, accountant, adjacency="zero-out", **more):
         "event": event,
         "accountant": accountant,
         "n": 1000,
+        "public": (f"the {'declared ' * (adjacency == 'add-remove')}number of rows, n = 1000",),
     }
     return PrivacyStatement(**{**figures, **more})
 
@@ -144,7 +145,7 @@ def test_no_privacy_holds_as_such():
 def test_a_target_that_the_least_noise_undercuts_holds():
     """Whether a row is drawn at all can be rarer than delta; calibration then stops at its least noise."""
     charge = Charge((Touch("gradient", Poisson(1e-7), Gaussian((0.05,)), 3),))
-    certificate = SimpleNamespace(scale=0.05, epsilon=1.0, delta=1e-6, adjacency="zero-out", accountant="pld")
+    certificate = Calibration(0.05, 1.0, 1e-6, "zero-out", "pld", charge=charge)
     made = stated(charge, 1e-6, certificate=certificate, target_epsilon=1.0)
     assert verify(made), verify(made).text
 
@@ -245,4 +246,86 @@ def test_a_file_that_is_no_statement_is_an_error(tmp_path):
 
 def test_text():
     found = Verification(True, 1.00001, 0.99991, "tilted PLD", "fine")
-    assert found.text == str(found) == "HOLDS: claimed epsilon 1.001, recomputed 1 (tilted PLD): fine"
+    assert found.text == str(found)
+    verdict, limits = found.text.splitlines()
+    assert verdict == "HOLDS: claimed epsilon 1.001, recomputed 1 (tilted PLD): fine"
+    assert "that this event is what was run" in limits and "a recalculation, not a signature" in limits
+
+
+# ------------------------------------------------------------------ what every statement has to say
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"unit": "person"}, "unit 'person' is none that skdp states anything about"),
+        ({"assumptions": ()}, "assumptions were altered: 'each row of X"),
+        ({"warnings": ()}, "warnings were altered: 'noise is drawn in floating point"),
+        ({"public": ()}, "public were altered: 'the number of rows, n = 50000'"),
+        ({"n": 40_000}, "public were altered: 'the number of rows, n = 40000'"),
+        ({"queries": ()}, ""),
+    ],
+)
+def test_what_every_statement_says_must_be_there(full, change, words):
+    for made in (full, compose([full, full])):
+        found = verify(dataclasses.replace(made, **change))
+        assert found.holds == (not words)
+        assert words in found.reason
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_each_standard_assumption_is_required(full, number):
+    left = tuple(line for i, line in enumerate(full.assumptions) if i != number)
+    assert len(left) == 2
+    assert "assumptions were altered" in verify(dataclasses.replace(full, assumptions=left)).reason
+
+
+def test_a_composition_has_to_say_that_budgets_were_fixed_before(full):
+    both = compose([full, full])
+    left = tuple(line for line in both.assumptions if line != FIXED_BEFORE)
+    assert len(left) == len(both.assumptions) - 1
+    assert "assumptions were altered" in verify(dataclasses.replace(both, assumptions=left)).reason
+
+
+@pytest.mark.parametrize("change", [{"planned": 2, "executed": 2}, {"noise_multiplier": 21.0}, {"sampling_rate": 0.5}])
+def test_a_price_list_that_is_not_the_events_does_not_hold(full, change):
+    first, *others = full.queries
+    found = verify(dataclasses.replace(full, queries=(first._replace(**change), *others)))
+    assert not found
+    assert "price list's planned queries do not make up the event" in found.reason
+
+
+def test_executed_queries_of_a_stopped_fit_have_to_be_those_of_its_event(stopped):
+    lines = tuple(line._replace(executed=line.planned) for line in stopped.queries)
+    assert "executed queries do not make up" in verify(dataclasses.replace(stopped, queries=lines)).reason
+
+
+def test_noise_from_a_fixed_seed_never_holds(full):
+    for made in (stated(reproducible_noise=True), compose([full, stated(reproducible_noise=True)])):
+        assert made.reproducible_noise
+        found = verify(made)
+        assert not found
+        assert "NOT PRIVATE, for tests only" in found.text
+
+
+def test_a_larger_recomputed_figure_is_explained():
+    """Both figures round up: the finer grid of the second may by chance lie above the closed form."""
+    made = stated(Charge((SCALER,)))
+    found = verify(made)
+    assert found and found.recomputed > made.epsilon
+    assert "within the numerical tolerance of 0.1 %" in found.reason
+    assert "tolerance" not in verify(dataclasses.replace(made, epsilon=made.epsilon * 1.001)).reason
+
+
+@pytest.mark.parametrize("adjacency", ["zero-out", "replace-one"])
+@pytest.mark.parametrize("target", [1e6, 1e9, 1e300])
+@pytest.mark.parametrize("rate", [0.05, 1.0])
+def test_huge_budgets_are_composed_and_verified_without_a_huge_grid(target, rate, adjacency):
+    def charge_at(scale):
+        return Charge((Touch("gradient", Poisson(rate), Gaussian((scale,)), 300), SCALER), adjacency)
+
+    certificate = calibrate(charge_at, target, 1e-5)
+    made = stated(charge_at(certificate.scale), certificate=certificate, target_epsilon=target)
+    both = compose([made, made])
+    assert 1e3 < both.epsilon < math.inf
+    assert rate < 1 or made.epsilon <= both.epsilon  # else the least noise costs less than the target that is claimed
+    assert verify(made), verify(made).text
+    assert verify(both), verify(both).text

@@ -13,6 +13,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from skdp.accounting import PrivacyStatement, compose
+from skdp.accounting.statement_text import round_up
 from skdp.cli import main
 from skdp.cli.models import Contender, contenders
 
@@ -329,3 +330,37 @@ def test_adult_end_to_end(tmp_path, capsys):
     assert linear["roc_auc"] > 0.89 and net["roc_auc"] > 0.90
     assert linear["epsilon"] <= 1 and net["epsilon"] <= 1
     assert main(["verify", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--delta", "0.5"], "delta=0.5 must be below 1 / n"),
+        (["--device", "cuda:99"], "device='cuda:99'"),
+        (["--device", "abacus"], "device='abacus' must be"),
+        (["--mechanism", "foo"], "foo"),
+        (["--epsilon", "1e-300"], "epsilon=1e-300"),
+    ],
+)
+def test_everything_is_checked_before_the_first_fit(arguments, words, toy, monkeypatch, capsys):
+    monkeypatch.setattr("skdp.cli.baseline.contenders", contenders)
+    monkeypatch.setattr(LogisticRegression, "fit", lambda *rows: pytest.fail("trained"))
+    monkeypatch.setattr("sklearn.dummy.DummyClassifier.fit", lambda *rows: pytest.fail("trained"))
+    assert main(["baseline", "toy", *arguments]) == 2
+    err = error_of(capsys)
+    assert words in err and err.startswith("skdp: error:") and "[1/" not in err
+
+
+def test_several_private_models_are_stated_together(toy, capsys):
+    assert main(["baseline", "toy", "--epsilon", "1", "--epsilon", "2"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    statement = compose([model.estimator.privacy_ for model in toy.models if model.private])
+    assert f"Two private models, epsilon = {round_up(statement.epsilon)} together (" in out
+    assert main(["baseline", "toy", "--epsilon", "inf"]) == 0
+
+
+def test_numbers_out_of_range_end_without_a_traceback(toy, monkeypatch, capsys):
+    for error in (MemoryError("4 TiB"), OverflowError("too large")):
+        monkeypatch.setattr("skdp.accounting.compose", lambda *parts, error=error: (_ for _ in ()).throw(error))
+        assert main(["baseline", "toy"]) == 2
+        assert "out of the accountants' range" in error_of(capsys)

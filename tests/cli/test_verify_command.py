@@ -45,3 +45,15 @@ def test_a_path_that_is_no_file(path, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["verify", path]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_noise_from_a_fixed_seed_exits_with_1_and_says_why(statement, tmp_path, capsys):
+    dataclasses.replace(statement, reproducible_noise=True).save(tmp_path / "seeded.json")
+    assert main(["verify", str(tmp_path / "seeded.json")]) == 1
+    assert "NOT PRIVATE, for tests only" in capsys.readouterr().out
+
+
+def test_limits_of_the_check_are_printed(statement, tmp_path, capsys):
+    statement.save(tmp_path / "true.json")
+    main(["verify", str(tmp_path / "true.json")])
+    assert "a recalculation, not a signature" in capsys.readouterr().out

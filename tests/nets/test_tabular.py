@@ -160,10 +160,7 @@ def test_is_a_specification():
     public = Public(1000, (3,), 1, "binary")
     mask = [True, False, False]
     assert len(TabularNet().build(public, 500.0, categorical=mask).features.indicator) == 1
-    assert (
-        len(TabularNet(categorical=~np.array(mask)).build(public, 500.0, categorical=mask).features.indicator)
-        == 2
-    )
+    assert len(TabularNet(categorical=~np.array(mask)).build(public, 500.0, categorical=mask).features.indicator) == 2
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,16 @@ PARAMETERS = [
     ({"class_weight": "auto"}, r"class_weight='auto' must be None, 'balanced', or a dict"),
     ({"class_weight": {0: -1.0}}, r"class_weight=\{0: -1.0\} must map labels among \[0, 1\]"),
     ({"class_weight": {7: 1.0}}, r"class_weight=\{7: 1.0\} must map labels among \[0, 1\]"),
-    ({"classes": [0]}, r"only one class.*\[0\].*pass classes="),
+    ({"classes": [0]}, r"classes=\[0\] must name at least two labels; pass a list"),
+    ({"classes": "01"}, r"classes='01' is not a list of labels; pass a list"),
+    ({"classes": {0, 1}}, r"is not a list of labels"),
+    ({"classes": [0, "a"]}, r"classes=\[0, 'a'\] mixes text and numbers"),
+    ({"classes": ["0", "1"]}, r"\['0', '1'\] are text, but the labels in y are numbers: give both the same type"),
+    ({"module": 1.0}, r"module=1.0 is a number.*did you mean epsilon=1.0"),
+    ({"class_weight": {0: 0, 1: 0.0}}, r"not all of them 0"),
     (
         {"classes": [1, 2]},
-        r"y contains the label 0, which is not in classes=\[1, 2\]; add it, or pass on_invalid='null'",
+        r"y contains labels which are not in classes=\[1, 2\] \(\d+ rows\); add them, or pass on_invalid='null'",
     ),
     ({"classes": ["no", "yes"]}, r"classes"),
     ({"callbacks": ["a string"]}, r"callbacks: .* is not a skorch callback"),
@@ -95,8 +101,8 @@ def fitted():
 
 @pytest.mark.parametrize(("change", "message"), PARAMETERS, ids=lambda v: str(v)[:40] if isinstance(v, dict) else "")
 def test_parameters(fitted, change, message):
-    before = dict(vars(fitted))
     expected = fitted.predict_proba(ROWS)
+    before = dict(vars(fitted))
     original = {name: getattr(fitted, name) for name in change}
     try:
         with pytest.raises((ValueError, TypeError), match=message):
@@ -124,7 +130,7 @@ DATA = [
     (ROWS, np.zeros(100, int), {"classes": None}, r"only one class.*pass classes="),
     (ROWS, LABELS[:99], {}, r"inconsistent numbers of samples: \[100, 99\]"),
     (ROWS, None, {}, r"requires y to be passed"),
-    (ROWS, 3, {}, r"y=.* must be an array with one entry per row"),
+    (ROWS, 3, {}, r"y must be an array with one entry per row"),
     (np.float64(3.0), LABELS, {}, r"(?i)scalar|0 ?d|dimension"),
     (ROWS[:, 0], LABELS, {}, r"Expected 2D array, got 1D array"),
     (ROWS[:0], LABELS[:0], {}, r"0 sample"),
@@ -172,7 +178,7 @@ def test_weights(weights, message):
     ("X", "message"),
     [
         (ROWS[:, :2], r"X has 2 features, but DPClassifier is expecting 3"),
-        (holed(np.nan), r"Input X contains NaN or infinity in row 7"),
+        (holed(np.nan), r"Input X contains NaN in column 2 \(1 rows\); fill or encode"),
         (ROWS[0], r"Expected 2D array"),
     ],
 )

@@ -247,7 +247,7 @@ def test_invalid_targets_are_null_rows(slope, bad):
 
 def test_null_rows_are_taken_without_a_word(blobs, recwarn):
     bad_X, _, _ = spoiled(*blobs, "nan")
-    classifier(on_invalid="null").fit(bad_X, blobs[1])
+    classifier(on_invalid="null", epsilon=10.0).fit(bad_X, blobs[1])
     assert not list(recwarn)
 
 

@@ -18,6 +18,7 @@ from walk import walk
 from skdp import DPClassifier, DPRegressor
 from skdp.callbacks import FitCheckpoint
 from skdp.exceptions import PlanViolationError
+from skdp.neural_network.checkpoint import exclusive
 from skdp.training import TorchExecutor
 
 N, STEPS = 389, 120
@@ -246,6 +247,103 @@ def test_regressors_with_estimates_resume(tmp_path, slope):
     assert resumed.privacy_.status == "resumed" and resumed.privacy_.epsilon <= 8.0
 
 
+# ------------------------------------------------------------------ one budget, spent once
+def weights_of(model):
+    return np.concatenate([w.ravel() for w in model._weights.values()])
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_second_resume_draws_nothing_new(tmp_path, rows, moved):
+    path = tmp_path / "fit.ckpt"
+    with pytest.raises(Killed):
+        estimator(path, At(63)).fit(*rows)
+    without(path)
+    if moved:
+        (tmp_path / "folder").mkdir()
+        path = path.rename(tmp_path / "folder" / "other.ckpt")
+    first, asked = resume(path, *rows)
+    second, again = resume(path, *rows)
+    assert len(asked) == 20 and again == []
+    np.testing.assert_allclose(weights_of(second), weights_of(first), rtol=1e-6)
+
+
+def test_a_resume_that_dies_at_once_is_on_disk(tmp_path, rows, monkeypatch):
+    path = tmp_path / "fit.ckpt"
+    with pytest.raises(Killed):
+        estimator(path, At(5), every=20).fit(*rows)
+    without(path)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("skdp.neural_network.base.FitRun", mock.Mock(side_effect=Killed))
+        DPClassifier.resume(path, *rows)
+    _, asked = resume(path, *rows)
+    assert len(asked) == STEPS - 40
+
+
+def test_two_fits_cannot_share_a_file(tmp_path, rows):
+    path = tmp_path / "fit.ckpt"
+    model = estimator(path).fit(*rows)
+    with exclusive(path):
+        for attempt in (lambda: DPClassifier.resume(path, *rows), lambda: model.fit(*rows)):
+            with pytest.raises(ValueError, match="is in use by another fit"):
+                attempt()
+    assert DPClassifier.resume(path, *rows).privacy_.status == "resumed"
+    with pytest.raises(ValueError, match="2 FitCheckpoint were passed"):
+        estimator(path, FitCheckpoint(tmp_path / "second.ckpt")).fit(*rows)
+
+
+def test_a_resumed_warm_start_remembers_the_first_fit(tmp_path, rows):
+    path = tmp_path / "fit.ckpt"
+    model = estimator(path).set_params(callbacks=None, warm_start=True).fit(*rows)
+    honest = estimator(path).set_params(callbacks=None, warm_start=True).fit(*rows).fit(*rows).privacy_.epsilon
+    with pytest.raises(Killed):
+        model.set_params(callbacks=[FitCheckpoint(path), At(63)]).fit(*rows)
+    without(path)
+    resumed = DPClassifier.resume(path, *rows)
+    assert resumed.privacy_.epsilon == pytest.approx(honest, rel=1e-3)
+    assert resumed.set_params(callbacks=None).fit(*rows).privacy_.epsilon > honest
+
+
+def test_a_resumed_fit_remembers_those_that_failed(tmp_path, rows):
+    path = tmp_path / "fit.ckpt"
+    model = estimator(path).set_params(callbacks=[At(STEPS)])
+    with pytest.raises(Killed):
+        model.fit(*rows)
+    with pytest.raises(Killed):
+        model.set_params(callbacks=[FitCheckpoint(path), At(63)]).fit(*rows)
+    without(path)
+    assert DPClassifier.resume(path, *rows).privacy_.epsilon > 5.0
+
+
+def test_private_bounds_that_found_an_indicator_resume(tmp_path):
+    path, rng = tmp_path / "fit.ckpt", np.random.default_rng(0)
+    X = np.column_stack([rng.uniform(-1, 1, (2000, 2)), rng.random(2000) < 0.5])
+    y = (X[:, 0] > 0).astype(int)
+    model = DPClassifier(classes=[0, 1], epsilon=3.0, max_epochs=6, callbacks=[FitCheckpoint(path, every=2), At(3)])
+    with pytest.raises(Killed):
+        model.fit(X, y)
+    saved = pickle.loads(path.read_bytes())
+    assert saved["estimates"].indicators == (2,) and saved["public"].indicators == ()
+    without(path)
+    assert DPClassifier.resume(path, X, y).privacy_.epsilon <= 3.0
+
+
+class Gathering(Callback):
+    """Keeps what scikit-learn's clone and pickle would choke on."""
+
+    def __init__(self, name):
+        self._called = name
+        self.extra = []
+
+    def on_batch_end(self, net, training, **kwargs):
+        self.extra.append(net)
+
+
+def test_callbacks_may_gather_what_cannot_be_saved(tmp_path, rows):
+    path = tmp_path / "fit.ckpt"
+    estimator(path, Gathering("mine")).fit(*rows)
+    assert DPClassifier.resume(path, *rows).callbacks[1].extra == []
+
+
 # ------------------------------------------------------------------ what does not resume
 @pytest.fixture
 def stopped(tmp_path, rows):
@@ -307,4 +405,5 @@ def test_the_file_holds_no_row_no_secret_and_nothing_as_long_as_the_data(tmp_pat
         generators += isinstance(item, np.random.Generator)
     assert generators == 1, "only the plan's public generator"
     assert (path.stat().st_mode & 0o777) == 0o600
-    assert [p.name for p in tmp_path.iterdir()] == ["fit.ckpt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fit.ckpt", "fit.ckpt.lock"]
+    assert (tmp_path / "fit.ckpt.lock").read_bytes() == b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from datetime import date
 from types import SimpleNamespace
 
 import numpy as np
@@ -168,6 +169,62 @@ def test_an_unknown_policy_is_refused(policy):
 def test_values_that_are_not_numbers(values):
     with pytest.raises(ValueError, match="column 'a' is numeric in the schema"):
         one(Column("a", low=0, high=1), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        (pd.to_datetime(["2020-01-01", None]), r"holds dates; give days since a fixed public date.*table\['a'\]"),
+        (pd.to_datetime(["2020-01-01"]).tz_localize("UTC"), "holds dates"),
+        ([date(2020, 1, 1), 3], "holds dates"),
+        (pd.to_timedelta(["3 days"]), "total_seconds"),
+        (["12", "n/a", 4.5], r"pd.to_numeric\(table\['a'\], errors='coerce'\) and Column\('a', ..., missing=True\)"),
+        ([1.0, [713]], "values of type list, "),
+        ([1j], "values of type complex"),
+    ],
+    ids=str,
+)
+def test_what_a_column_holds_instead_of_numbers_and_the_remedy(values, advice):
+    with pytest.raises(ValueError, match=f"column 'a' is numeric.*{advice}") as error:
+        one(Column("a", low=0, high=1, missing=True), values)
+    assert not any(value in str(error.value) for value in ("2020", "n/a", "713"))
+
+
+def test_the_remedies_work():
+    table = pd.DataFrame({"day": pd.to_datetime(["2000-01-11", None]), "text": ["5", "n/a"]})
+    table["day"] = (table["day"] - pd.Timestamp("2000-01-01")).dt.days
+    table["text"] = pd.to_numeric(table["text"], errors="coerce")
+    for name in table:
+        column = Column(name, low=0, high=10, missing=True)
+        assert one(column, table[name])[1].tolist() == [0, 1]
+
+
+# ------------------------------------------------------------------ the local check
+def test_check_finds_typos_and_other_units():
+    schema = Schema(
+        [
+            Column("age", low=0, high=1),
+            Column("sex", categories=("female", "male"), missing=True),
+            Column("rooms", categories=(1, 2, 3)),
+            Column("gain", low=0, high=99),
+        ]
+    )
+    encoder = SchemaEncoder(schema)
+    check = encoder.check(TABLE)
+    assert check.shares["outside"].tolist() == [1, 0.75, 0, 0]
+    assert check.shares["missing"].tolist() == [0, 0.25, 0, 0.25]
+    assert check.shares["declared"].tolist() == [False, True, False, False]
+    assert check.suspects == ("age", "sex", "gain")
+    assert "do not publish" in str(check) and "private rows" in repr(check)
+    assert not vars(encoder).keys() & {"shares", "check_"} and not hasattr(encoder, "n_features_in_")
+    assert SchemaEncoder(SCHEMA).check(TABLE).suspects == ()
+    pd.testing.assert_frame_equal(
+        encoder.check(TABLE[schema_names(schema)].to_numpy(dtype=object)).shares, check.shares
+    )
+
+
+def schema_names(schema):
+    return [column.name for column in schema]
 
 
 def test_categories_of_the_wrong_type_never_pass_silently():

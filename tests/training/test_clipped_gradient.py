@@ -151,12 +151,13 @@ class Borrowed(Wrapped):
 class Statistics(Wrapped):
     """Keeps a running mean of what it sees."""
 
-    def __init__(self):
+    def __init__(self, rate=0.1, start=0.0):
         super().__init__()
-        self.register_buffer("mean", torch.zeros(4))
+        self.rate = rate
+        self.register_buffer("mean", torch.full((4,), start))
 
     def forward(self, x):
-        self.mean.lerp_(x.detach().mean(0), 0.1)
+        self.mean.lerp_(x.detach().mean(0), self.rate)
         return super().forward(x)
 
 
@@ -179,6 +180,9 @@ MIXERS = {
     "mixed where the fallback serves": (MixedOwn, "mixes rows"),
     "borrowed parameter": (Borrowed, "'layer.weight' takes part outside"),
     "statistics": (Statistics, "buffer 'mean'"),
+    "slow statistics": (lambda: Statistics(1e-5, 1.0), "buffer 'mean'"),
+    "in place": (lambda: Wrapped(lambda x: x.mul_(10)), "in place"),
+    "in place, unseen by torch": (lambda: Wrapped(lambda x: x.data.mul_(10)), "in place"),
     "positions": (Places, "'place'"),
 }
 
@@ -210,3 +214,47 @@ def test_tied_frozen_and_shared_positions_pass():
     check_rows_independent(Tied(), loss_of, torch.randint(11, (5, 4)), torch.zeros(5))
     check_rows_independent(Frozen(), loss_of, torch.randn(5, 5), torch.zeros(5))
     check_rows_independent(Positions(), loss_of, torch.randint(9, (5, 7)), torch.zeros(5))
+
+
+class TokensMixed(nn.Module):
+    """Batch statistics in a function, over the mean of token vectors."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(10, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(nn.functional.batch_norm(self.table(x).mean(1), None, None, training=True))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("vocabulary", [2, 10])
+def test_modules_that_mix_tokens_are_found(seed, vocabulary):
+    torch.manual_seed(seed)
+    x = torch.randint(vocabulary, (4, 5))
+    x[-1] = x[0]  # one equal row must not blind the check
+    with pytest.raises(UnsupportedModuleError, match="mix"):
+        check_rows_independent(TokensMixed(), MSE, x, torch.randn(4, 2))
+
+
+def test_changed_tokens_are_valid_where_they_stand():
+    """Each column has a vocabulary of its own."""
+    seen = []
+    table = nn.EmbeddingBag(30, 2)
+    table.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
+    x = torch.stack([torch.randint(10 * i, 10 * i + 3, (8,)) for i in range(3)], dim=1)
+    x[:, 2] = 25
+    check_rows_independent(table, MSE, x, torch.randn(8, 2))
+    assert all(set(batch[:, i].tolist()) <= set(x[:, i].tolist()) for batch in seen for i in range(3))
+    assert any((batch[0, :2] != x[0, :2]).all() for batch in seen)
+
+
+@pytest.mark.parametrize("which", ["x", "y"])
+def test_what_would_check_nothing_is_an_error(which):
+    tokens, classes = torch.arange(12).reshape(4, 3) % 10, torch.tensor([0, 1, 1, 0])
+    loss = nn.CrossEntropyLoss(reduction="none")
+    check_rows_independent(nn.EmbeddingBag(10, 2), loss, tokens, classes)
+    given = {"x": tokens, "y": classes}
+    given[which] = torch.zeros_like(given[which])
+    with pytest.raises(ValueError, match=f"{which} does not vary"):
+        check_rows_independent(nn.EmbeddingBag(10, 2), loss, given["x"], given["y"])

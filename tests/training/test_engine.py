@@ -11,6 +11,7 @@ import torch
 from skorch.callbacks import BatchScoring, Callback, Checkpoint, EarlyStopping, EpochScoring, EpochTimer
 from torch import nn
 
+from skdp.callbacks import FitCheckpoint
 from skdp.contract import Update, drive
 from skdp.training import Engine, TailAverage, check_callbacks
 
@@ -32,14 +33,24 @@ class Answers:
         self.model = SimpleNamespace(module=module, parameters=dict(module.named_parameters()), device="cpu")
         self.refreshed = 0
 
-    def refresh(self):
+    def follow_frozen_parameters(self):
         self.refreshed += 1
 
     def answer(self, query):
         return query
 
 
-def run(steps=10, *, callbacks=(), average=0.0, lr_factor=None, start=0, optimizer=torch.optim.SGD, **options):
+def run(
+    steps=10,
+    *,
+    callbacks=(),
+    average=0.0,
+    lr_factor=None,
+    start=0,
+    optimizer=torch.optim.SGD,
+    lease_and_save=None,
+    **options,
+):
     module = nn.Linear(2, 1)
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
@@ -58,6 +69,7 @@ def run(steps=10, *, callbacks=(), average=0.0, lr_factor=None, start=0, optimiz
         output_to_prediction=lambda outputs: outputs.numpy(),
     ).initialize()
     executor, state, mean = Answers(module), {"step": start}, TailAverage(average, steps)
+    engine.lease_and_save = lease_and_save and (lambda *args, **options: lease_and_save(engine, *args, **options))
     complete = engine.run(Constant(steps), executor, state, mean, steps_per_epoch=4, **options)
     return SimpleNamespace(engine=engine, state=state, mean=mean, complete=complete, module=module, executor=executor)
 
@@ -79,12 +91,10 @@ def test_history_holds_public_numbers_only():
 
 def test_tail_average_is_the_mean_of_the_last_iterates():
     done = run(10, average=0.5)
-    done.mean.apply(dict(done.module.named_parameters()))
     # Iterates are -0.1 k for k = 1..10; the last five average to -0.8.
     torch.testing.assert_close(done.module.weight.detach(), torch.full((1, 2), -0.8))
     assert done.mean.count == 5
     none = run(10, average=0.0)
-    none.mean.apply(dict(none.module.named_parameters()))
     torch.testing.assert_close(none.module.weight.detach(), torch.full((1, 2), -1.0))
 
 
@@ -119,7 +129,7 @@ class Stop(Callback):
 @pytest.mark.parametrize("at", [1, 4, 7])
 def test_ctrl_c_stops_between_steps(at):
     done = run(10, callbacks=[Stop(at)])
-    assert not done.complete and done.state["step"] == at
+    assert not done.complete and done.state["step"] == at and done.engine.interrupted_
     torch.testing.assert_close(done.module.weight.detach(), torch.full((1, 2), -0.1 * at))
 
 
@@ -131,6 +141,7 @@ def test_an_epoch_listener_can_stop():
     heard = []
     done = run(10, on_epoch=lambda epoch: heard.append(epoch) or epoch == 2)
     assert heard == [1, 2] and not done.complete and done.state["step"] == 8
+    assert not done.engine.interrupted_
     assert run(10, on_epoch=lambda epoch: epoch == 3).complete
 
 
@@ -216,3 +227,80 @@ def test_callbacks_with_public_rows_are_welcome():
     check_callbacks([EpochTimer(), EpochTimer, ("timer", EpochTimer()), Checkpoint(monitor=None)], None)
     with pytest.raises(ValueError, match="would score private rows"):
         check_callbacks([EpochScoring("accuracy", on_train=True)], ([], []))
+
+
+class Reach(Callback):
+    """Looks for what holds rows among everything that a callback is given."""
+
+    def __init__(self):
+        self.kinds = set()
+
+    def on_batch_end(self, net, **kwargs):
+        self.kinds |= {type(value) for value in vars(net).values()}
+
+
+def test_the_executor_is_no_attribute_of_the_engine():
+    spy = Reach()
+    done = run(2, callbacks=[spy])
+    assert dict in spy.kinds and Answers not in spy.kinds
+    assert not any(isinstance(value, Answers) for value in vars(done.engine).values())
+
+
+class BestAgain(Callback):
+    """Puts weights of its own into the module at the end, as Checkpoint(load_best=True) does."""
+
+    def on_train_end(self, net, **kwargs):
+        self.averaged = net.module_.weight.detach().clone()
+        nn.init.constant_(net.module_.weight, 7.0)
+
+
+def test_what_a_callback_restores_at_the_end_stands():
+    best = BestAgain()
+    done = run(10, average=0.5, callbacks=[best])
+    torch.testing.assert_close(best.averaged, torch.full((1, 2), -0.8))
+    assert (done.module.weight == 7).all()
+
+
+def test_the_final_checkpoint_holds_the_last_iterate_and_is_written_once(tmp_path):
+    saves = []
+
+    def save(engine, callback, final=False):
+        assert isinstance(callback, FitCheckpoint)
+        saves.append((engine.state_["step"], final, engine.module_.weight.detach().clone()))
+
+    done = run(10, average=0.5, callbacks=[FitCheckpoint(tmp_path / "fit", every=4)], lease_and_save=save)
+    assert [saved[:2] for saved in saves] == [(0, False), (4, False), (8, False), (10, True)]
+    torch.testing.assert_close(saves[-1][2], torch.full((1, 2), -1.0))
+    torch.testing.assert_close(done.module.weight.detach(), torch.full((1, 2), -0.8))
+
+
+class Draws(Callback):
+    """What a net with dropout would draw in each step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_batch_begin(self, net, **kwargs):
+        self.seen.append(torch.rand(1).item())
+
+
+def test_what_the_net_draws_is_governed_by_the_public_seed_alone():
+    def drawn(**options):
+        spy = Draws()
+        run(6, callbacks=[spy], **options)
+        return spy.seen
+
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    assert drawn(public_seed=3) == drawn(public_seed=3) != drawn(public_seed=4)
+    assert drawn() != drawn()
+    assert drawn(public_seed=3)[0] != drawn(public_seed=3, start=2)[0]
+    with pytest.raises(RuntimeError, match="boom"):
+        run(6, on_epoch=lambda epoch: (_ for _ in ()).throw(RuntimeError("boom")))
+    # run() makes a module, which draws; from the same start the state must be that of the making alone.
+    torch.set_rng_state(before)
+    nn.Linear(2, 1)
+    made = torch.get_rng_state()
+    torch.set_rng_state(before)
+    drawn()
+    assert torch.equal(torch.get_rng_state(), made)

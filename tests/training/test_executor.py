@@ -9,7 +9,7 @@ from suite import check_noise, flat
 from torch import nn
 
 from skdp.contract import ClippedSum, Gaussian, NormBelow, Poisson, Query, Touch
-from skdp.exceptions import PlanViolationError
+from skdp.exceptions import PlanViolationError, UnsupportedModuleError
 from skdp.neural_network.losses import ClassLoss, SquaredLoss
 from skdp.training import NetModel, PerExample, PrivateRows, SecretRandomness, TorchExecutor
 
@@ -253,12 +253,97 @@ def test_unknown_values_are_refused():
         make(net("linear"), X, y).answer(query("median"))
 
 
-def test_refresh_follows_frozen_parameters():
+def test_it_follows_frozen_parameters():
     X, y = rows()
     module = net("relu")
     executor = make(module, X, y)
     assert len(executor.answer(query(ClippedSum(1.0)))[0]) == 4
     module[0].requires_grad_(False)
-    executor.refresh()
+    executor.follow_frozen_parameters()
     assert list(executor.model.parameters) == ["2.weight", "2.bias"]
     assert len(executor.answer(query(ClippedSum(1.0)))[0]) == 2
+
+
+class InPlace(nn.Module):
+    """Writes into the rows it is given."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.layer, self.write = nn.Linear(8, 2), write
+
+    def forward(self, x):
+        self.write(x)
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.999])
+@pytest.mark.parametrize("write", [lambda x: x.mul_(10), lambda x: x[:, :2].zero_(), torch.relu_])
+def test_a_module_that_overwrites_the_rows_is_refused(write, rate):
+    X, y = rows()
+    with pytest.raises(UnsupportedModuleError, match="in place.*returns a new tensor"):
+        make(InPlace(write), X, y).answer(query(ClippedSum(1.0), rate=rate))
+
+
+def test_known_squares_are_not_those_of_a_changed_input():
+    """The executor refuses it; the norms must be right all the same."""
+    X, _ = rows()
+    module = InPlace(lambda x: x.mul_(10))
+    per_example = PerExample(module)
+    per_example.input_squares = X.square().sum(1)
+    with per_example:
+        (squares,) = per_example.backward(module(X).sum(1)).squared_norms()
+    torch.testing.assert_close(squares, 2 * X.square().sum(1) + 2)  # X is ten times what it was
+
+
+class Keeper(nn.Module):
+    """Tries every way of leaving something in a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+        self.register_buffer("mean", torch.zeros(8))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.register_buffer("last", torch.zeros(0))
+        self.register_buffer("empty", None)
+
+    def forward(self, x):
+        self.mean.data.lerp_(x.mean(0), 5e-4)
+        self.calls += 1
+        self.last = x.clone()
+        self.empty = x.sum()
+        self.layer.register_buffer("fresh", x.clone())
+        return self.layer(x)
+
+
+def test_buffers_come_out_as_they_went_in():
+    X, y = rows()
+    module = Keeper()
+    before, objects = {n: b.clone() for n, b in module.named_buffers()}, dict(module.named_buffers())
+    for piece in (3, 100):
+        make(module, X, y, piece=piece).answer(query(ClippedSum(1.0)))
+        after = dict(module.named_buffers())
+        assert after.keys() == before.keys() and module.empty is None
+        assert all(torch.equal(after[n], b) and after[n] is objects[n] for n, b in before.items())
+
+    def broken(outputs, targets):
+        raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        make(module, X, y, loss=broken).answer(query(ClippedSum(1.0)))
+    assert module.calls == 0 and module.empty is None
+
+
+@pytest.mark.parametrize("piece", [2, 100])
+def test_spectral_norm_iterates_once_an_answer_however_many_pieces(piece):
+    X, y = rows()
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 2))
+    inner = module.parametrizations.weight[0]
+    start = nn.functional.normalize(torch.ones(8), dim=0)  # far from the fixed point
+    inner._v.copy_(start)
+    make(module, X, y, piece=piece).answer(query(ClippedSum(1.0)))
+    once = inner._v.clone()
+    inner._v.copy_(start)
+    with torch.no_grad():
+        module.weight  # noqa: B018 -- reading it is one iteration
+    assert torch.equal(once, inner._v) and not torch.equal(once, start)

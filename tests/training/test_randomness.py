@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from skdp.training import SecretRandomness
+from skdp.training.randomness import torch_randomness
 
 CPU = torch.device("cpu")
 # 5.33 standard deviations: each check fails an honest sampler with probability 1e-7.
@@ -111,3 +112,28 @@ def test_normals_are_standard():
     for sample in (draws.normal(20_000).numpy(), draws.array_normal((20_000,))):
         assert stats.kstest(sample, "norm").pvalue > 1e-6
         assert stats.kstest(sample * 2 / 3, "norm").pvalue < 1e-6
+
+
+def test_a_seeded_stream_does_not_start_again_where_a_fit_goes_on():
+    def noise(spent):
+        draws = SecretRandomness(CPU, 7, spent)
+        return draws.draw_rows(1000, 0.5).tolist(), draws.normal(50).tolist(), draws.array_normal((50,)).tolist()
+
+    streams = [noise(spent) for spent in (0, 1, 2, 70)]
+    assert noise(0) == noise(0) and noise(70) == noise(70)
+    for parts in zip(*streams, strict=True):
+        assert len(set(map(tuple, parts))) == 4
+    numbers = [number for stream in streams for number in stream[1]]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_torch_is_seeded_inside_and_left_alone_outside():
+    def masks(seed, count=3):
+        with torch_randomness(CPU, seed):
+            return torch.rand(count).tolist()
+
+    before = torch.get_rng_state()
+    assert masks(1) == masks(1) != masks(2)
+    assert masks(None) != masks(None)
+    masks(1, 100)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -15,16 +15,19 @@ from dp_accounting import dp_event
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy import optimize
 
+from skdp.accounting.curve_step import ULP
 from skdp.accounting.relations import Phases, given
 from skdp.exceptions import UnsupportedEventError
 
 _TOLERANCE = 1e-3  # refine until the figure moves by less than this share,
 _POINTS = 50_000  # or until one run's loss takes so many points
+_COARSEST = 0.5
+_MOST_OF_ONE, _MOST_POINTS = 20_000, 2_000_000  # points of one run, which dp_accounting visits one by one, and of all
 
 
 def loss_epsilon(parts: Phases, delta: float, adjacency: str, fine: bool = False) -> float:
     """Smallest epsilon at `delta`; `fine` spends up to five times the points."""
-    target = delta - rounding(parts)
+    target = delta - rounding(runs(parts))
 
     def figure(composed: pld.PrivacyLossDistribution) -> float:
         return _solve(lambda epsilon: float(composed.get_delta_for_epsilon(epsilon)), target)
@@ -35,12 +38,25 @@ def loss_epsilon(parts: Phases, delta: float, adjacency: str, fine: bool = False
 def loss_delta(parts: Phases, epsilon: float, adjacency: str, fine: bool = False) -> float:
     """Smallest delta at `epsilon`."""
     bound = _refined(parts, adjacency, lambda composed: float(composed.get_delta_for_epsilon(epsilon)), fine)
-    return bound + rounding(parts)
+    return bound + rounding(runs(parts))
 
 
-def rounding(parts: Phases) -> float:
-    """What the FFT can take off a delta: measured, at most .16 units in the last place per composition."""
-    return sum(count for _, count in parts) * 2.0**-52
+def rounding(runs: int) -> float:
+    """What dp_accounting's FFT may take off a delta over so many compositions; measured: at most half of it."""
+    return ULP * (64 + runs)
+
+
+def runs(parts: Phases) -> int:
+    """How many mechanisms are composed."""
+    return sum(count for _, count in parts)
+
+
+def too_wide(parts: Phases, adjacency: str) -> bool:
+    """Whether the losses spread over more grid points than time and memory allow, even on the coarsest grid."""
+    spreads = [(*_spread(leaf, adjacency), count) for leaf, count in parts]
+    composed = 20 * math.sqrt(sum(count * std**2 for std, _, count in spreads))
+    one = max((high for _, high, _ in spreads), default=0.0)
+    return not (one <= _MOST_OF_ONE * _COARSEST and composed <= _MOST_POINTS * _COARSEST)
 
 
 def _refined(
@@ -49,9 +65,9 @@ def _refined(
     """Best of upper bounds on ever finer grids, until the figure stands still."""
     built = [(*given(leaf, adjacency, "pld"), count) for leaf, count in parts]
     spreads = [_spread(leaf, adjacency) for leaf, _ in parts]
-    widest, runs = max(high for _, high in spreads), sum(count for _, count in parts)
-    typical = math.sqrt(sum(count * std**2 for (std, _), (_, count) in zip(spreads, parts, strict=True)) / runs)
-    interval = min(max(0.4 * typical, widest / 2000), 0.5)
+    widest = max(high for _, high in spreads)
+    typical = math.sqrt(sum(count * std**2 for (std, _), (_, count) in zip(spreads, parts, strict=True)) / runs(parts))
+    interval = min(max(0.4 * typical, widest / 2000), _COARSEST)
     tolerance, points = (_TOLERANCE / 20, 5 * _POINTS) if fine else (_TOLERANCE, _POINTS)
     best = math.inf
     while True:

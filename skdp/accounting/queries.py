@@ -1,0 +1,105 @@
+"""The price list of a fit as its statement shows it: one line for each kind of query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from skdp.accounting.relations import gaussian_phases, phases
+from skdp.contract import Charge
+
+
+class QueryLine(NamedTuple):
+    """Queries of one name: the noise on each, the rate at which rows are drawn, how many.
+
+    Parameters
+    ----------
+    name : str
+    noise_multiplier : float or None
+        Standard deviation over zero-out sensitivity of one query; None where no noise was added.
+    sampling_rate : float
+    planned, executed : int
+        How many queries were paid for, and how many were asked.
+
+    Examples
+    --------
+    >>> QueryLine("gradient", 1.0, 0.01, 1000, 300).planned
+    1000
+    """
+
+    name: str
+    noise_multiplier: float | None
+    sampling_rate: float
+    planned: int
+    executed: int
+
+
+def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine, ...]:
+    """The lines of a charge."""
+    return tuple(
+        QueryLine(
+            touch.name,
+            None if touch.noise is None else touch.noise.combined,
+            touch.sampler.rate,
+            touch.count,
+            executed.get(touch.name, 0),
+        )
+        for touch in charge.touches
+        if touch.count
+    )
+
+
+def added_up(lines: Iterable[QueryLine]) -> tuple[QueryLine, ...]:
+    """Equal queries of several fits on one line."""
+    counts: dict[tuple, list[int]] = {}
+    for line in lines:
+        count = counts.setdefault(line[:3], [0, 0])
+        count[0] += line.planned
+        count[1] += line.executed
+    return tuple(QueryLine(*key, *count) for key, count in counts.items())
+
+
+def from_plain(value: Any) -> tuple[QueryLine, ...]:
+    """The lines of a JSON file; `ValueError` where it holds others."""
+    try:
+        lines = tuple(QueryLine(**line) for line in value)
+    except TypeError:
+        lines = (None,)
+    if not all(line is not None and _is_sound(line) for line in lines):
+        raise ValueError(f"malformed privacy statement: queries={value!r} must be a list of price list lines")
+    return lines
+
+
+def _is_sound(line: QueryLine) -> bool:
+    def positive(value: Any) -> bool:
+        return type(value) in (int, float) and 0 < value < math.inf
+
+    return (
+        isinstance(line.name, str)
+        and (line.noise_multiplier is None or positive(line.noise_multiplier))
+        and (positive(line.sampling_rate) and line.sampling_rate <= 1)
+        and all(type(count) is int and count >= 0 for count in line[3:])
+        and line.executed <= line.planned
+    )
+
+
+def make_up(lines: Iterable[QueryLine], event: Any, column: str) -> bool:
+    """Whether the queries in `column` ("planned" or "executed") are those of an event of Gaussians."""
+    found = gaussian_phases(phases(event))
+    if found is None:
+        return False
+    rows = [(q.sampling_rate, q.noise_multiplier, getattr(q, column)) for q in lines if getattr(q, column)]
+    if any(z is None for _, z, _ in rows):
+        return False
+    ours, theirs = _totals(rows), _totals(found)
+    return ours.keys() == theirs.keys() and all(math.isclose(ours[key], theirs[key], rel_tol=1e-9) for key in ours)
+
+
+def _totals(rows: Iterable[tuple[float, float, int]]) -> dict[tuple[float, float], float]:
+    """Counts by rate and multiplier; full batches as one sum of precisions, because events merge them."""
+    totals: dict[tuple[float, float], float] = {}
+    for rate, multiplier, count in rows:
+        key, amount = ((1.0, 0.0), count * multiplier**-2) if rate == 1 else ((rate, multiplier), count)
+        totals[key] = totals.get(key, 0.0) + amount
+    return totals

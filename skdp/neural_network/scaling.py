@@ -1,0 +1,28 @@
+"""Features and targets within their bounds, as tensors of the net's kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+__all__ = ["as_inputs", "scale_inputs", "scale_targets"]
+
+
+def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
+    """Columns clipped to their bounds and mapped to [-1, 1]; as they are without bounds."""
+    if bounds is None:
+        return inputs
+    low, high = bounds[:, 0], bounds[:, 1]
+    return 2 * (np.clip(inputs, low, high) - low) / (high - low) - 1
+
+
+def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+    """Targets clipped to their bounds and mapped to [-1, 1], as float32."""
+    low, high = (bounds[0] if targets.ndim == 1 else bounds.T) if len(bounds) == 1 else bounds.T
+    return (2 * (np.clip(targets, low, high) - low) / (high - low) - 1).astype(np.float32)
+
+
+def as_inputs(inputs: np.ndarray) -> torch.Tensor:
+    """A float32 tensor, or int64 tokens as they are."""
+    kind = np.int64 if inputs.dtype.kind == "i" else np.float32
+    return torch.from_numpy(np.ascontiguousarray(inputs.astype(kind, copy=False)))

@@ -1,0 +1,105 @@
+"""The statement of a fit, and the warnings that its public parameters call for."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+from torch import nn
+
+from skdp.accounting import PrivacyStatement, compose
+from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
+from skdp.mechanisms import resolve_mechanism
+
+__all__ = ["check_composes", "make_statement", "public_warnings", "warn_all"]
+
+_WEAK_EPSILON = 10.0
+_FEW_ROWS = 100
+
+
+def public_warnings(estimator: Any, programme: Any) -> list[tuple[type[Warning], str]]:
+    """What the user should hear before anything is spent, from public facts alone."""
+    found: list[tuple[type[Warning], str]] = []
+    n, delta, epsilon = programme.public.n, programme.delta, estimator.epsilon
+    if estimator.insecure_noise_seed is not None:
+        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
+        found.append((InsecureNoiseWarning, message))
+    if programme.scale is None:
+        found.append((NotPrivateWarning, "epsilon=inf: this fit is NOT PRIVATE"))
+        return found
+    if epsilon is not None and _WEAK_EPSILON < epsilon < math.inf:
+        message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
+        found.append((WeakPrivacyWarning, message))
+    if estimator.delta == "auto":
+        if n < _FEW_ROWS:
+            message = (
+                f"delta='auto' is {delta:g} for n={n} rows: that large a chance of no protection at all comes from so "
+                "few rows; pass a smaller delta, or more rows"
+            )
+            found.append((WeakPrivacyWarning, message))
+    elif delta * n > 0.1:
+        message = (
+            f"delta={delta:g} is close to 1/n = {1 / n:g}, and allows to publish a whole row with a chance of "
+            f"{delta * n:.2g}; use delta='auto' or at most {0.1 / n:.1g}"
+        )
+        found.append((WeakPrivacyWarning, message))
+    return found
+
+
+def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
+    """Show messages that also stand in the statement."""
+    for category, message in messages:
+        warnings.warn(message, category, stacklevel=6)
+
+
+def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
+                   status: str) -> PrivacyStatement:  # fmt: skip
+    """The statement of one fit; `executed` None means the whole plan."""
+    facts, assumptions = list(problem.facts), list(problem.assumptions)
+    if estimates.feature_bounds is not None and "feature bounds" not in programme.estimates:
+        facts.append("feature bounds")
+    if estimates.target_bounds is not None and "target bounds" not in programme.estimates:
+        facts.append("bounds of y")
+    if isinstance(getattr(estimator, "class_weight", None), dict):
+        facts.append("class weights")
+    if isinstance(estimator.module, nn.Module):
+        assumptions.append("the weights that module= came with were made from public data")
+    if estimator.init_params is not None:
+        assumptions.append("the weights in init_params were made from public data")
+    if estimator.validation_public is not None:
+        assumptions.append("the rows in validation_public are public")
+    notes = [message for _, message in public_warnings(estimator, programme)]
+    return PrivacyStatement.from_charge(
+        programme.charge,
+        programme.delta,
+        executed=executed,
+        mechanism=resolve_mechanism(estimator.mechanism).__class__.__name__ + f", {estimator.clipping} clipping",
+        n=programme.public.n,
+        target_epsilon=estimator.epsilon,
+        certificate=programme.certificate,
+        public=facts,
+        assumptions=assumptions,
+        warnings=[*problem.warnings, *notes, *estimates.warnings],
+        status=status,
+        reproducible_noise=estimator.insecure_noise_seed is not None,
+    )
+
+
+def check_composes(planned: PrivacyStatement, others: list[PrivacyStatement]) -> None:
+    """Refuse a fit whose cost could not be added to that of earlier ones, before it costs anything.
+
+    Raises
+    ------
+    ValueError
+    """
+    if not others:
+        return
+    try:
+        compose([*others, planned])
+    except ValueError as error:
+        raise ValueError(
+            "this fit cannot be accounted for together with earlier ones of the same estimator (with "
+            f"warm_start=True, or ended by an error after something was spent): {error}. Fit a clone(...), which "
+            "starts anew, and report both statements"
+        ) from error
