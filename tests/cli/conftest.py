@@ -53,6 +53,7 @@ def toy(monkeypatch):
         seen.models = seen.models or models
         return seen.models
 
+    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setitem(baseline.LOADERS, "toy", lambda: (data, schema))
     monkeypatch.setattr(baseline, "contenders", contenders)
     return seen
