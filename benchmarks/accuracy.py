@@ -261,13 +261,13 @@ def compare(name: str, seeds: list[int], epsilons: list[float], optional: dict) 
             kind: {field: float(np.median([s[field] for s in all_])) for field in all_[0]}
             for kind, all_ in found.items()
         }
+        low, high = interval(gains)
         row = {
             "data": name, "metric": TASKS[name], "epsilon": epsilon, "rows": len(data["y"]),
             "delta": data["delta"], "medians": medians, "best_peer": best,
-            "gain": float(np.median(gains)), "gain_95": interval(gains),
+            "gain": float(np.median(gains)), "gain_from": low, "gain_to": high,
             "fit_seconds": min(seconds), "tuned": chosen, "scores": {k: v.tolist() for k, v in main.items()},
         }  # fmt: skip
-        low, high = row["gain_95"]
         mine = medians["skdp"]
         gain = f"{row['gain']:+.4f} [{low:+.4f}, {high:+.4f}]"
         ours_text = f"skdp {mine['score']:.4f} (ECE {mine.get('ece', math.nan):.3f})"

@@ -10,7 +10,8 @@ from skdp.accounting import Calibration, calibrate, noise_multiplier
 from skdp.contract import Charge, Plan, Public, Touch
 from skdp.mechanisms import TrainingPlan, resolve_mechanism
 from skdp.nets import resolve_module
-from skdp.neural_network.settings import Settings, resolve_settings, steps_per_epoch
+from skdp.neural_network.recipe import Recipe
+from skdp.neural_network.settings import resolve_settings, steps_per_epoch
 from skdp.releases import bounds_touches, class_counts_touch
 
 __all__ = ["Programme", "draw_up", "given_settings"]
@@ -26,7 +27,7 @@ class Programme:
     Parameters
     ----------
     public : Public
-    settings : Settings
+    settings : Recipe
     signal : float
         Gaussian-DP parameter of the budget times n.
     spec : object
@@ -46,7 +47,7 @@ class Programme:
     """
 
     public: Public
-    settings: Settings
+    settings: Recipe
     signal: float
     spec: Any
     plan: Plan
@@ -133,7 +134,7 @@ def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | Non
 
 
 def given_settings(estimator: Any, public: Public) -> dict[str, Any]:
-    """What the user fixed, by field of `Settings`."""
+    """What the user fixed, by field of `Recipe`."""
     names = ("lr", "max_grad_norm", "average")
     given = {name: getattr(estimator, name) for name in names if getattr(estimator, name) != "auto"}
     if estimator.batch_size != "auto":
@@ -148,7 +149,7 @@ def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
     return bounds_touches(name, multiplier and multiplier * math.sqrt(2))
 
 
-def _estimate_multiplier(name: str, settings: Settings, scale: float | None) -> float | None:
+def _estimate_multiplier(name: str, settings: Recipe, scale: float | None) -> float | None:
     """Multiplier of one release whose squared signal is a given share of the training's.
 
     The training's signal at multiplier z is that of the Gaussian limit, q sqrt(T (exp(1/z^2) - 1)); evaluated at a

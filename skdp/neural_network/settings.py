@@ -3,43 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from skdp.contract import Public
 from skdp.nets import TabularNet
 from skdp.nets.tabular import count_variables
-from skdp.neural_network.recipe import auto_recipe
+from skdp.neural_network.recipe import Recipe, auto_recipe
 
-__all__ = ["Settings", "resolve_settings"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Resolved training numbers.
-
-    Parameters
-    ----------
-    sampling_rate : float
-    steps : int
-    lr : float
-        On the mean gradient.
-    momentum : float
-        Of the default optimizer.
-    max_grad_norm : float
-    average : float
-        Share of the last steps whose iterates are averaged.
-    """
-
-    sampling_rate: float
-    steps: int
-    lr: float
-    momentum: float
-    max_grad_norm: float
-    average: float
+__all__ = ["resolve_settings", "steps_per_epoch"]
 
 
-def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any], epochs: int | None) -> Settings:
+def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any], epochs: int | None) -> Recipe:
     """Automatic values, then the user's own in their place.
 
     Parameters
@@ -50,7 +25,7 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
     spec : object
         Module specification.
     given : dict
-        Fields of `Settings` that the user fixed.
+        Fields of `Recipe` that the user fixed.
     epochs : int or None
         The user's number of epochs.
     """
@@ -58,7 +33,6 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
     signal = min(mu, 10.0) * public.n
     if isinstance(spec, TabularNet):
         auto = auto_recipe(public, signal, count_variables(public.indicator_mask))
-        auto = Settings(**{name: getattr(auto, name) for name in Settings.__dataclass_fields__})
     else:
         auto = _for_any_net(public, signal, given.get("max_grad_norm", 1.0))
     settings = replace(auto, **given)
@@ -72,7 +46,7 @@ def steps_per_epoch(rate: float) -> int:
     return max(1, math.ceil(1 / rate - 1e-9))
 
 
-def _for_any_net(public: Public, signal: float, clip: float) -> Settings:
+def _for_any_net(public: Public, signal: float, clip: float) -> Recipe:
     """Values that suited linear models and small perceptrons on tables and images.
 
     Small data is trained on in full batches, which cost no more privacy than one release; the learning rate is in
@@ -84,4 +58,4 @@ def _for_any_net(public: Public, signal: float, clip: float) -> Settings:
         rate, steps = min(1.0, max(0.05, 512 / public.n)), 400
     lr = min(0.6, max(0.05, 0.5 * (signal / 1e4) ** 0.35))
     clip = clip if math.isfinite(clip) else 1.0
-    return Settings(rate, steps, lr / clip, 0.9, clip, 0.25)
+    return Recipe(rate, steps, lr / clip, 0.9, clip, 0.25)
