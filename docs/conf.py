@@ -33,7 +33,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "figures",
-    "plots",
+    "result_plots",
 ]
 source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 exclude_patterns = ["_build", "_ext", "Thumbs.db", ".DS_Store"]
