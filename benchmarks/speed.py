@@ -30,6 +30,7 @@ from skdp.neural_network.losses import ClassLoss
 from skdp.training import Engine, NetModel, PerExample, PrivateRows, SecretRandomness, TailAverage, TorchExecutor
 
 LR = 0.1
+SLOW = ("cnn", "transformer")
 
 
 def skdp_steps(case: Case, device: torch.device) -> Callable[[int], None]:
@@ -232,6 +233,7 @@ def whole_fit(hidden: tuple[int, ...], batch: int, rounds: int) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds, nothing is written")
+    parser.add_argument("--rounds", type=int, default=40, help="alternations; slow nets take a quarter of them")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--contestant", help=argparse.SUPPRESS)
@@ -244,16 +246,16 @@ def main() -> None:
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     device = torch.device(options.device)
-    rounds = 5 if options.quick else 40
+    rounds = 5 if options.quick else options.rounds
     figures: dict = {"threads": 1, "device": str(device), "steps": {}, "peak_memory_mb": {}}
     for case in CASES:
-        figures["steps"][case.name] = compare(case, device, rounds)
+        figures["steps"][case.name] = compare(case, device, max(3, rounds // 4) if case.name in SLOW else rounds)
         print(case.name, figures["steps"][case.name], flush=True)
     if device.type == "cpu":
         for case in CASES:
             figures["peak_memory_mb"][case.name] = {n: round(peak_memory(case, n)) for n in CONTESTANTS}
             print(case.name, figures["peak_memory_mb"][case.name], flush=True)
-        figures["whole_fit"] = whole_fits(2 if options.quick else 5)
+        figures["whole_fit"] = whole_fits(2 if options.quick else 3)
         print(figures["whole_fit"])
     if not options.quick:
         print(write("speed" if device.type == "cpu" else "speed_gpu", figures))
