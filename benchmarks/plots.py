@@ -37,7 +37,7 @@ def accuracy(figures: dict) -> Figure:
             width = 2.2 if model == "skdp" else 1.2
             axis.plot(epsilons, scores, marker="o", markersize=3, linewidth=width, color=colour, label=model)
         best = max(record["medians"][model]["score"] for record in records for model in record["medians"])
-        least = min(record["medians"]["skdp"]["score"] for record in records)
+        least = min(r["medians"][model]["score"] for r in records for model in ("skdp", r["best_peer"]))
         axis.set_ylim(least - 0.25 * (best - least) - 1e-3, best + 0.05 * (best - least) + 1e-3)
         axis.set(xscale="log", title=name.replace("_", " "), xlabel="epsilon", ylabel=records[0]["metric"])
         axis.set_xticks(epsilons, [f"{e:g}" for e in epsilons])
