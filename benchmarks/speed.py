@@ -15,7 +15,8 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from nets_for_speed import CASES, Case
@@ -84,7 +85,11 @@ def plain_steps(case: Case, device: torch.device) -> Callable[[int], None]:
                 if len(rows) == case.batch:
                     yield inputs[rows], targets[rows]
 
-    stream = batches()
+    return ordinary_loop(net, optimizer, loss, batches())
+
+
+def ordinary_loop(net: nn.Module, optimizer: Any, loss: Any, stream: Iterator) -> Callable[[int], None]:
+    """The loop that anyone writes: forward, backward, step."""
 
     def run(steps: int) -> None:
         for _ in range(steps):
@@ -122,16 +127,7 @@ def opacus_steps(mode: str) -> Callable[[Case, torch.device], Callable[[int], No
             while True:
                 yield from loader
 
-        stream = batches()
-
-        def run(steps: int) -> None:
-            for _ in range(steps):
-                x, y = next(stream)
-                optimizer.zero_grad()
-                loss(net(x), y).backward()
-                optimizer.step()
-
-        return run
+        return ordinary_loop(net, optimizer, loss, batches())
 
     return build
 

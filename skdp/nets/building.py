@@ -9,7 +9,6 @@ from sklearn.utils import check_random_state
 from torch import nn
 
 from skdp.contract import Public
-from skdp.nets.tabular import TabularNet
 
 __all__ = ["build_module"]
 
@@ -19,6 +18,4 @@ def build_module(spec: Any, public: Public, signal: float, random_state: Any) ->
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if isinstance(spec, TabularNet):
-            return spec.build(public, signal, public.indicator_mask)
         return spec.build(public, signal)

@@ -199,7 +199,7 @@ class TabularNet(BaseEstimator):
         signal : float, default=inf
             Gaussian-DP parameter of the budget times the number of rows.
         categorical : array-like of bool or None
-            Used where the specification itself names no indicator columns.
+            Used where the specification itself names no indicator columns; the public ones when None.
 
         Returns
         -------
@@ -212,7 +212,7 @@ class TabularNet(BaseEstimator):
         """
         columns = math.prod(public.input_shape)
         signal = min(signal, 10.0 * public.n)
-        mask = self._mask(columns, categorical)
+        mask = self._mask(columns, public.indicator_mask if categorical is None else categorical)
         for name in ("frequencies", "bins", "interactions"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
@@ -236,7 +236,7 @@ class TabularNet(BaseEstimator):
 
     def _mask(self, columns: int, categorical: Any) -> np.ndarray:
         given = categorical if self.categorical is None else self.categorical
-        mask = np.zeros(columns, bool) if given is None else np.asarray(given, bool).ravel()
+        mask = np.asarray(given, bool).ravel()
         if len(mask) != columns:
             raise ValueError(
                 f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
