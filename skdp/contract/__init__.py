@@ -1,0 +1,35 @@
+"""What a mechanism declares, asks and gets back. Nothing here ever holds a row.
+
+A *touch* is one line of a price list: which rows a family of queries may see, how its answers are noised, and how
+often it may be asked. A *charge* is the whole list. Events (and so epsilon) are derived from touches and nowhere
+restated. A *query* points to a touch and names the values to be computed from one sample; an executor, the only
+holder of rows and secret noise, answers it.
+"""
+
+from __future__ import annotations
+
+from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
+from skdp.contract.queries import Answers, ClippedSum, Counts, NormBelow, Query, Value
+from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
+
+__all__ = [
+    "ADJACENCIES",
+    "Answers",
+    "Book",
+    "Charge",
+    "ClippedSum",
+    "Counts",
+    "Executor",
+    "Gaussian",
+    "Model",
+    "NormBelow",
+    "Plan",
+    "Poisson",
+    "Public",
+    "Query",
+    "Spender",
+    "Touch",
+    "Update",
+    "Value",
+    "drive",
+]

@@ -1,0 +1,147 @@
+"""Queries: which values are to be computed from one sample, and what comes back."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from skdp.contract.prices import Touch
+
+
+class Value(Protocol):
+    """One quantity of a query. Fields are public; `sensitivity` is L2 under zero-out."""
+
+    @property
+    def sensitivity(self) -> Any:
+        """Most that one record can move the value, in L2 norm."""
+
+
+@dataclass(frozen=True, eq=False)
+class ClippedSum:
+    """Sum over the sample of per-record gradients, each bounded in L2 norm by `bound`.
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm; ``inf`` leaves gradients as they are (only together with no noise).
+    clipping : {"flat", "automatic", "global", "per-layer"}
+        How a gradient is brought under the bound.
+
+    Examples
+    --------
+    >>> ClippedSum(0.5).sensitivity
+    0.5
+    """
+
+    bound: Any
+    clipping: str = "flat"
+
+    @property
+    def sensitivity(self) -> Any:
+        """The clip norm."""
+        return self.bound
+
+
+@dataclass(frozen=True, eq=False)
+class NormBelow:
+    """Sum over the sample of +1/2 where the gradient norm is at most `bound`, else -1/2; a null row gives 0.
+
+    Centred at zero because the centred count moves by 1/2 where the plain one moves by 1 (Andrew et al., 2021).
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm that norms are compared with.
+
+    Examples
+    --------
+    >>> NormBelow(1.0).sensitivity
+    0.5
+    """
+
+    bound: Any
+    sensitivity: float = field(default=0.5, init=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Histograms over public bins: in each of ``len(edges)`` groups a record adds 1 to at most one bin.
+
+    Parameters
+    ----------
+    of : {"X", "y"}
+        Which array is binned; its columns are the groups.
+    edges : ndarray of shape (groups, bins - 1)
+        Public inner edges of every group's bins.
+
+    Examples
+    --------
+    >>> Counts("y", np.array([[0.5, 1.5]])).sensitivity
+    1.0
+    """
+
+    of: str
+    edges: Any
+
+    @property
+    def sensitivity(self) -> float:
+        """Root of the number of groups."""
+        return float(len(self.edges)) ** 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """Values that are all answered from one sample of `touch`, at the model's current public weights.
+
+    Parameters
+    ----------
+    touch : Touch
+        The line of the price list that pays.
+    values : tuple of Value
+        One per noise multiplier of the touch.
+
+    Examples
+    --------
+    >>> from skdp.contract import Gaussian, Poisson
+    >>> query = Query(Touch("gradient", Poisson(0.1), Gaussian((1.0,)), 10), (ClippedSum(1.0),))
+    >>> query.fingerprint() == Query(query.touch, (ClippedSum(1.0),)).fingerprint()
+    True
+    """
+
+    touch: Touch
+    values: tuple[Value, ...]
+
+    def fingerprint(self, weights: Mapping[str, Any] | None = None) -> str:
+        """Digest of everything public about the query; transcript replay compares it between neighbours."""
+        return hashlib.sha256(b"".join(_exactly((self.touch, self.values, dict(weights or {}))))).hexdigest()
+
+
+def _exactly(public: Any) -> Iterator[bytes]:
+    """Bytes that tell any two public values apart, where a repr rounds tensors and leaves out most of an array."""
+    if hasattr(public, "detach"):
+        yield str(public.dtype).encode()
+        public = public.detach().cpu()
+        # numpy has no bfloat16; float32 holds each of its values.
+        public = (public.float() if "bfloat16" in str(public.dtype) else public).numpy()
+    if isinstance(public, Mapping):
+        public = sorted(public.items())
+    if isinstance(public, (list, tuple)) or (isinstance(public, np.ndarray) and public.dtype == object):
+        yield f"<{type(public).__name__} {len(public)}>".encode()
+        for part in public:
+            yield from _exactly(part)
+    elif isinstance(public, (float, np.ndarray, np.generic)):
+        array = np.asarray(public)
+        yield f"<{array.dtype} {array.shape}>".encode() + array.tobytes()
+    elif hasattr(public, "__qualname__") or not hasattr(public, "__dict__"):
+        yield f"<{getattr(public, '__qualname__', repr(public))}>".encode()
+    else:
+        yield type(public).__qualname__.encode()
+        yield from _exactly(vars(public))
+
+
+Answers = tuple[Any, ...]
+"""What comes back: one noisy answer per value of the query, in order (a ClippedSum's is a list of tensors)."""
