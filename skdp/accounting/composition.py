@@ -10,10 +10,11 @@ from typing import Any
 from dp_accounting import dp_event
 
 from skdp.accounting import accountants
+from skdp.accounting.checks import event_delta
 from skdp.accounting.queries import added_up
-from skdp.accounting.statement import PrivacyStatement, caveats, event_delta, unique, versions
-
-FIXED_BEFORE = "every fit and its budget were decided before the first result was seen"
+from skdp.accounting.statement import PrivacyStatement
+from skdp.accounting.statement_lines import FIXED_BEFORE, caveats, unique
+from skdp.accounting.versions import versions
 
 
 def compose(

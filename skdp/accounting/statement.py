@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import datetime
-import functools
-import json
 import math
 import os
-import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from dp_accounting import dp_event
 
 from skdp.accounting import accountants, statement_json, statement_text
+from skdp.accounting.checks import event_delta
 from skdp.accounting.events_json import event_from_dict, event_to_dict
 from skdp.accounting.queries import QueryLine, query_lines
 from skdp.accounting.relations import check_adjacency
+from skdp.accounting.statement_lines import CAVEATS, STANDARD_ASSUMPTIONS, caveats, count_line, unique
 from skdp.accounting.statement_text import round_up
+from skdp.accounting.versions import versions
 from skdp.contract import Charge
 
-FIRST_ASSUMPTION = "each row of X was computed from that record alone and from public values"
-STANDARD_ASSUMPTIONS = (
-    FIRST_ASSUMPTION,
-    "so was y, and no scaler, imputer, encoder or feature selection was fitted on these rows unless it is charged here",
-    "each person has one row, or else the guarantee is per row: one person with several rows is protected less",
-)
-CAVEATS = (
-    "noise is drawn in floating point and not from a cryptographically secure generator; the guarantee is "
-    "that of the mechanism in real arithmetic, and running times are not covered",
-)
-NOT_PRIVATE = "NOT PRIVATE: no noise was added (epsilon = infinity), so nobody is protected"
-REPRODUCIBLE = (
-    "NOT PRIVATE, for tests only: the noise was made from a fixed seed (insecure_noise_seed), and whoever knows it "
-    "can remove the noise"
-)
 STATUSES = ("complete", "resumed", "interrupted")
 
 
@@ -267,7 +251,7 @@ class PrivacyStatement:
             executed_epsilon=None if whole else accountants.epsilon(event, budget, charge.adjacency),
             delta_fail=charge.delta_fail,
             split=charge.split,
-            public=unique((_count_line(charge.adjacency, charge.unit, int(n)), *public)),
+            public=unique((count_line(charge.adjacency, charge.unit, int(n)), *public)),
             assumptions=unique((*STANDARD_ASSUMPTIONS, *assumptions)),
             warnings=caveats(claim, reproducible_noise, warnings),
             versions=versions(),
@@ -296,12 +280,7 @@ class PrivacyStatement:
         return statement_text.html(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """The statement in plain JSON types.
-
-        Returns
-        -------
-        dict
-        """
+        """The statement in plain JSON types."""
         return statement_json.to_dict(self)
 
     @classmethod
@@ -324,74 +303,25 @@ class PrivacyStatement:
         return statement_json.from_dict(cls, plain)
 
     def to_json(self) -> str:
-        """The statement as JSON text; `from_json` gives back an equal one.
-
-        Returns
-        -------
-        str
-        """
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        """The statement as JSON text; `from_json` gives back an equal one."""
+        return statement_json.to_json(self)
 
     @classmethod
     def from_json(cls, text: str) -> PrivacyStatement:
-        """The statement that `to_json` wrote.
-
-        Parameters
-        ----------
-        text : str
-
-        Returns
-        -------
-        PrivacyStatement
-
-        Raises
-        ------
-        ValueError
-            Malformed JSON, not a statement, a version that this skdp does not know, or impossible values.
-        """
+        """The statement that `to_json` wrote; `ValueError` as in `from_dict`, and for malformed JSON."""
         return statement_json.from_json(cls, text)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the statement to a JSON file.
-
-        Parameters
-        ----------
-        path : path-like
-        """
+        """Write the statement to a file, as JSON."""
         Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> PrivacyStatement:
-        """Read a statement from a JSON file.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        PrivacyStatement
-
-        Raises
-        ------
-        ValueError
-            The file holds no statement; the message names it.
-        """
+        """The statement in a file; the `ValueError` of one that holds none names the file."""
         try:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
-
-
-# ------------------------------------------------------------------ helpers, also of `composition`
-def event_delta(delta: float, fail: float) -> float:
-    """What is left of delta for the event once failure probabilities are taken off."""
-    if not delta > fail and not delta == fail == 0:
-        raise ValueError(
-            f"delta={delta!r} is used up by failure probabilities of {fail!r} (thresholds that may fail); "
-            f"use a larger delta or fewer releases with thresholds"
-        )
-    return delta - fail
 
 
 def _check_certificate(certificate: Any, charge: Charge, delta: float) -> None:
@@ -405,40 +335,3 @@ def _check_certificate(certificate: Any, charge: Charge, delta: float) -> None:
             f"the certificate is that of another charge: {certificate.charge!r} was calibrated, {charge!r} is stated; "
             "pass the result of calibrate for this charge, at its scale"
         )
-
-
-def caveats(epsilon: float, reproducible: bool, warnings: Iterable[str]) -> tuple[str, ...]:
-    """`warnings` with those that skdp gives itself; a fit without noise has none to be careful about."""
-    if math.isinf(epsilon):
-        return unique((NOT_PRIVATE, *(line for line in warnings if line not in (*CAVEATS, REPRODUCIBLE))))
-    return unique(((REPRODUCIBLE,) if reproducible else ()) + (*warnings, *CAVEATS))
-
-
-def _count_line(adjacency: str, unit: str, n: int) -> str:
-    return f"the {'declared number' if adjacency == 'add-remove' else 'number'} of {unit}s, n = {n}"
-
-
-def count_line(statement: PrivacyStatement) -> str:
-    """What every statement says about its number of units."""
-    return _count_line(statement.adjacency, statement.unit, statement.n)
-
-
-def unique(lines: Iterable[str]) -> tuple[str, ...]:
-    """In order of appearance."""
-    return tuple(dict.fromkeys(lines))
-
-
-def versions() -> dict[str, str]:
-    """Versions of everything that an epsilon or a model may hang on."""
-    return dict(_versions())
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("skdp", "dp-accounting", "numpy", "scipy", "scikit-learn", "torch"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -64,6 +64,11 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
     return kind(**values)
 
 
+def to_json(statement: PrivacyStatement) -> str:
+    """`PrivacyStatement.to_json`."""
+    return json.dumps(to_dict(statement), indent=2, allow_nan=False) + "\n"
+
+
 def from_json(kind: type[PrivacyStatement], text: str) -> PrivacyStatement:
     """`PrivacyStatement.from_json`."""
     try:

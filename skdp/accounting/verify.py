@@ -10,18 +10,12 @@ from dp_accounting import dp_event
 
 from skdp.accounting import accountants, calibration
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER
-from skdp.accounting.composition import FIXED_BEFORE
+from skdp.accounting.checks import event_delta
 from skdp.accounting.pld import loss_epsilon, rounding, runs, too_wide
 from skdp.accounting.queries import make_up
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports
-from skdp.accounting.statement import (
-    CAVEATS,
-    REPRODUCIBLE,
-    STANDARD_ASSUMPTIONS,
-    PrivacyStatement,
-    count_line,
-    event_delta,
-)
+from skdp.accounting.statement import PrivacyStatement
+from skdp.accounting.statement_lines import CAVEATS, FIXED_BEFORE, REPRODUCIBLE, STANDARD_ASSUMPTIONS, count_line
 from skdp.accounting.statement_text import round_up
 
 # Both accountants round up, each by its own slack, which is largest in proportion where few rare draws decide.
@@ -199,7 +193,8 @@ def _silent(statement: PrivacyStatement) -> str:
     for event, column in ((statement.claimed_event, "planned"), (statement.event, "executed")):
         if statement.queries and not make_up(statement.queries, event, column):
             return f"the price list's {column} queries do not make up the event"
-    required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (count_line(statement),)}
+    counted = count_line(statement.adjacency, statement.unit, statement.n)
+    required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (counted,)}
     if _fits_in(statement.claimed_event) > 1:
         required["assumptions"] += (FIXED_BEFORE,)
     for name, lines in required.items():

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skdp.accounting import Calibration, PrivacyStatement, accountants, attack_accuracy, calibrate, compose, epsilon
-from skdp.accounting import statement as statement_file
-from skdp.accounting.composition import FIXED_BEFORE
+from skdp.accounting import versions as versions_file
 from skdp.accounting.events_json import event_from_dict, event_to_dict
+from skdp.accounting.statement_lines import FIXED_BEFORE
 from skdp.accounting.statement_text import round_up
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
@@ -399,13 +399,13 @@ def test_composition_refuses_what_does_not_fit(full):
 def test_making_a_statement_with_a_certificate_is_quick(monkeypatch):
     """Counted, not timed: nothing but the event is derived, and versions are read once."""
     reads = []
-    monkeypatch.setattr(statement_file.metadata, "version", lambda name: reads.append(name) or "1")
-    statement_file._versions.cache_clear()
+    monkeypatch.setattr(versions_file.metadata, "version", lambda name: reads.append(name) or "1")
+    versions_file._versions.cache_clear()
     certificate = Calibration(1.0, 1.99, 1e-5, "zero-out", "pld", charge=CHARGE)
     for _ in range(3):
         stated(certificate=certificate)
     assert len(reads) == len(set(reads))
-    statement_file._versions.cache_clear()
+    versions_file._versions.cache_clear()
 
 
 # ------------------------------------------------------------------ for a reader who has to decide

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skdp.accounting import Calibration, PrivacyStatement, Verification, calibrate, compose, epsilon, verify
-from skdp.accounting.composition import FIXED_BEFORE
 from skdp.accounting.events_json import event_to_dict
+from skdp.accounting.statement_lines import FIXED_BEFORE
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
 GRADIENT = Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000)

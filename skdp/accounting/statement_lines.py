@@ -1,0 +1,39 @@
+"""What every statement says: standard assumptions, caveats, the number of units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+STANDARD_ASSUMPTIONS = (
+    "each row of X was computed from that record alone and from public values",
+    "so was y, and no scaler, imputer, encoder or feature selection was fitted on these rows unless it is charged here",
+    "each person has one row, or else the guarantee is per row: one person with several rows is protected less",
+)
+CAVEATS = (
+    "noise is drawn in floating point and not from a cryptographically secure generator; the guarantee is "
+    "that of the mechanism in real arithmetic, and running times are not covered",
+)
+NOT_PRIVATE = "NOT PRIVATE: no noise was added (epsilon = infinity), so nobody is protected"
+REPRODUCIBLE = (
+    "NOT PRIVATE, for tests only: the noise was made from a fixed seed (insecure_noise_seed), and whoever knows it "
+    "can remove the noise"
+)
+FIXED_BEFORE = "every fit and its budget were decided before the first result was seen"  # of several fits
+
+
+def caveats(epsilon: float, reproducible: bool, warnings: Iterable[str]) -> tuple[str, ...]:
+    """`warnings` with those that skdp gives itself; a fit without noise has none to be careful about."""
+    if math.isinf(epsilon):
+        return unique((NOT_PRIVATE, *(line for line in warnings if line not in (*CAVEATS, REPRODUCIBLE))))
+    return unique(((REPRODUCIBLE,) if reproducible else ()) + (*warnings, *CAVEATS))
+
+
+def count_line(adjacency: str, unit: str, n: int) -> str:
+    """The number of units, which every statement names as public."""
+    return f"the {'declared number' if adjacency == 'add-remove' else 'number'} of {unit}s, n = {n}"
+
+
+def unique(lines: Iterable[str]) -> tuple[str, ...]:
+    """In order of appearance."""
+    return tuple(dict.fromkeys(lines))
