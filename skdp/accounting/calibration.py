@@ -11,20 +11,20 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from skdp.accounting.calibration_bisection import any_event, bisect
 from skdp.accounting.calibration_certificate import Verdict, certify, margin
-from skdp.accounting.calibration_search import LEAST_MULTIPLIER, Family, Found, smallest_scale
+from skdp.accounting.calibration_family import NUDGE, Family, as_charge, check_proportional, family_of
+from skdp.accounting.calibration_search import Found, smallest_scale
 from skdp.accounting.checks import is_real
 from skdp.accounting.curve import delta_bound, directions, epsilon_bound, merge
 from skdp.accounting.curve_plan import plan_at_delta
 from skdp.accounting.curve_step import Phase
-from skdp.contract import ADJACENCIES, Charge, Gaussian, Poisson, Touch
+from skdp.contract import ADJACENCIES, Charge, Gaussian, Poisson
 from skdp.exceptions import CalibrationError
 
 __all__ = ["Calibration", "calibrate", "delta_of", "epsilon_of", "noise_multiplier"]
 
 _RAISE = 5e-4  # by which the noise grows at least when the certificate fails
-_MOST_NOISE = 1e9
-_NUDGE = 1e-12  # added to a certified scale, so that rounding in a charge cannot take its noise below
 _LEAST_RENYI = 1e-9  # order-2 moment of a step less 1, below which double precision loses its Renyi divergence
 
 
@@ -110,12 +110,12 @@ def calibrate(charge_at: Callable[[float], Charge], epsilon: float, delta: float
     budget = delta - charge.delta_fail
     if all(isinstance(t.sampler, Poisson) and isinstance(t.noise, Gaussian) for t in charge.touches if t.count):
         double = charge_at(2.0)
-        family = _family(charge, double)
+        family = family_of(charge, double)
         scale, certified, accountant = _calibrated(family, charge.adjacency, float(epsilon), budget)
         final = charge_at(scale)
-        _check_proportional(charge, double, scale, final)
+        check_proportional(charge, double, scale, final)
     else:
-        scale, certified, accountant = _any_event(charge_at, charge, float(epsilon), budget)
+        scale, certified, accountant = any_event(charge_at, charge, float(epsilon), budget)
         final = charge_at(scale)
     seconds = time.perf_counter() - started
     return Calibration(scale, certified, float(delta), charge.adjacency, accountant, seconds, final)
@@ -169,8 +169,7 @@ def noise_multiplier(
         )
     if not is_real(steps) or not 1 <= steps < math.inf or int(steps) != steps:
         raise CalibrationError(f"steps={steps!r} must be a whole number of releases, at least 1")
-    if adjacency not in ADJACENCIES:
-        raise CalibrationError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
+    _check_adjacency(adjacency)
     _check_target(epsilon, delta, 0.0)
     family = Family((Phase(float(sampling_rate), 1.0, int(steps)),))
     return _calibrated(family, adjacency, float(epsilon), float(delta))[0]
@@ -281,7 +280,7 @@ def _calibrated(family: Family, adjacency: str, epsilon: float, delta: float) ->
     unit = family.scaling[0].multiplier
     scaling = tuple(Phase(rate, sigma / unit, count) for rate, sigma, count in family.scaling)
     scale, certified, accountant = _normalised(Family(scaling, family.fixed), adjacency, epsilon, delta)
-    return scale / unit * (1 + _NUDGE), certified, accountant
+    return scale / unit * (1 + NUDGE), certified, accountant
 
 
 def _fixed(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta: float) -> tuple[float, str]:
@@ -304,7 +303,7 @@ def _by_renyi(family: Family, adjacency: str, epsilon: float, delta: float, scal
     least = min(q * q * math.expm1(min(sigma**-2, 600.0)) for q, sigma, _ in family.at(scale))
     if adjacency == "replace-one" or least < _LEAST_RENYI:
         raise _unresolved(family.at(scale), adjacency, epsilon, delta)
-    return _bisect(lambda s: _as_charge(family.at(s), adjacency), epsilon, delta, "rdp")
+    return bisect(lambda s: as_charge(family.at(s), adjacency), epsilon, delta, "rdp")
 
 
 def _unresolved(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta: float) -> CalibrationError:
@@ -315,105 +314,14 @@ def _unresolved(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta
     )
 
 
-def _any_event(
-    charge_at: Callable[[float], Charge], charge: Charge, epsilon: float, delta: float
-) -> tuple[float, float, str]:
-    """For mechanisms other than Poisson Gaussians: whatever accountant bounds the event."""
-    for touch in charge.touches:
-        if touch.count and touch.noise is None:
-            raise CalibrationError(
-                f"touch {touch.name!r} adds no noise, so no scale gives epsilon={epsilon!r}; give it noise or ask "
-                "for epsilon=inf"
-            )
-    return _bisect(charge_at, epsilon, delta, "auto")
-
-
-def _bisect(
-    charge_at: Callable[[float], Charge], epsilon: float, delta: float, accountant: str
-) -> tuple[float, float, str]:
-    from skdp.accounting import accountants  # here, because only these rare paths ask them
-
-    def cost(scale: float) -> float:
-        charge = charge_at(scale)
-        return accountants.epsilon(charge.event(), delta, charge.adjacency, accountant)
-
-    high = 1.0
-    while cost(high) > epsilon:
-        high *= 2
-        if high > _MOST_NOISE:
-            raise CalibrationError(
-                f"epsilon={epsilon!r}, delta={delta!r} is out of reach: a scale of {high:.0e} still costs "
-                f"{cost(high):.4g}; raise epsilon or ask for fewer queries"
-            )
-    low = high / 2
-    while low > LEAST_MULTIPLIER and cost(low) <= epsilon:
-        low, high = low / 2, low
-    while high / low > 1 + _RAISE:
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if cost(middle) <= epsilon else (middle, high)
-    charge = charge_at(high)
-    name = accountants.which_accountant(charge.event(), charge.adjacency, accountant, delta)
-    return high, cost(high), name
-
-
-# ------------------------------------------------------------------ from charges, and checks
-def _phase(touch: Touch) -> Phase:
-    return Phase(touch.sampler.rate, touch.noise.combined, touch.count)
-
-
-def _family(one: Charge, two: Charge) -> Family:
-    """Which phases follow the scale and which do not, from the charges at scales 1 and 2."""
-    scaling, fixed = [], []
-    if [t.name for t in one.touches] != [t.name for t in two.touches]:
-        raise CalibrationError(
-            "the touches of a charge must not depend on its scale, got "
-            f"{[t.name for t in one.touches]} at 1 and {[t.name for t in two.touches]} at 2"
-        )
-    for first, second in zip(one.touches, two.touches, strict=True):
-        if first.count == 0:
-            continue
-        a, b = _phase(first), _phase(second)
-        growth = b.multiplier / a.multiplier
-        if a[::2] != b[::2] or min(abs(growth - 1), abs(growth - 2)) > 1e-9:
-            raise CalibrationError(
-                f"touch {first.name!r}: {a} at scale 1 became {b} at scale 2; its combined noise multiplier "
-                "must be proportional to the scale or independent of it, and nothing else may change"
-            )
-        (fixed if abs(growth - 1) < 0.5 else scaling).append(a)
-    return Family(_ordered(scaling), _ordered(fixed))
-
-
-def _ordered(phases: Iterable[Phase]) -> tuple[Phase, ...]:
-    """Equal phases added up, in a fixed order: the cache's key."""
-    counts: dict[tuple[float, float], int] = {}
-    for rate, sigma, count in phases:
-        counts[rate, sigma] = counts.get((rate, sigma), 0) + count
-    return tuple(Phase(rate, sigma, count) for (rate, sigma), count in sorted(counts.items()))
-
-
-def _check_proportional(one: Charge, two: Charge, scale: float, charge: Charge) -> None:
-    """The charge at the found scale must be the one that was certified."""
-    for first, second, touch in zip(one.touches, two.touches, charge.touches, strict=True):
-        if first.count == 0:
-            continue
-        rate, sigma, count = _phase(first)
-        expected = Phase(rate, sigma * (scale if _phase(second).multiplier > 1.5 * sigma else 1.0), count)
-        actual = _phase(touch)
-        if actual[::2] != expected[::2] or not -0.9 * _NUDGE <= actual.multiplier / expected.multiplier - 1 < 1e-9:
-            raise CalibrationError(
-                f"touch {first.name!r} is {actual} at scale {scale!r}, expected {expected}: noise multipliers must "
-                "stay proportional to the scale"
-            )
-
-
-def _as_charge(phases: tuple[Phase, ...], adjacency: str) -> Charge:
-    touches = (Touch(str(i), Poisson(q), Gaussian((sigma,)), n) for i, (q, sigma, n) in enumerate(phases))
-    return Charge(tuple(touches), adjacency)
+# ------------------------------------------------------------------ checks
+def _check_adjacency(adjacency: str) -> None:
+    if adjacency not in ADJACENCIES:
+        raise CalibrationError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
 
 
 def _checked(phases: Iterable[tuple[float, float, int]], adjacency: str) -> tuple[Phase, ...]:
-    if adjacency not in ADJACENCIES:
-        raise CalibrationError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
+    _check_adjacency(adjacency)
     listed = [Phase(*phase) for phase in phases]
     for phase in listed:
         rate, sigma, count = phase

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from skdp.accounting.curve import Composition, bound_like, directions, log_never_sampled, merge
+from skdp.accounting.calibration_family import Family
+from skdp.accounting.curve import Composition, bound_like, directions, log_never_sampled
 from skdp.accounting.curve_gaussian import largest_mu
 from skdp.accounting.curve_plan import MOST_POINTS, Plan, estimate, plan_alike, plan_at_epsilon
 from skdp.accounting.curve_step import Phase, step_range
@@ -14,17 +15,6 @@ LEAST_MULTIPLIER = 0.05  # of sampled releases; below it a loss of 200 and more 
 
 _WORTH = 1e-3  # gain in log noise for which a found scale is searched again on a finer grid
 _MOST = 1e9
-
-
-class Family(NamedTuple):
-    """Phases whose multipliers are proportional to the scale, given at scale 1, and phases that stay."""
-
-    scaling: tuple[Phase, ...]
-    fixed: tuple[Phase, ...] = ()
-
-    def at(self, scale: float) -> tuple[Phase, ...]:
-        """The merged phases at `scale`."""
-        return merge([Phase(q, scale * sigma, count) for q, sigma, count in self.scaling] + list(self.fixed))
 
 
 class Found(NamedTuple):
