@@ -71,7 +71,8 @@ def epsilon(event: dp_event.DpEvent, delta: float, adjacency: str = "zero-out", 
     >>> round(epsilon(sgd, 1e-5), 2), round(epsilon(sgd, 1e-5, adjacency="replace-one"), 2)
     (1.83, 2.84)
     """
-    _check_probability("delta", delta)
+    if not is_real(delta) or not 0 <= delta <= 1:
+        raise ValueError(f"delta={delta!r} must be a number in [0, 1]")
     parts = phases(event)
     name = _chosen(parts, adjacency, accountant, delta)
     if not parts or delta == 1:
@@ -306,7 +307,7 @@ def _tilted_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
     return calibration.delta_of(gaussian_phases(parts), epsilon, adjacency)
 
 
-# ------------------------------------------------------------------ tables and checks
+# ------------------------------------------------------------------ tables
 _EPSILON = {
     "analytic": _analytic_epsilon,
     "pld": loss_epsilon,
@@ -320,8 +321,3 @@ _DELTA = {"analytic": _analytic_delta, "pld": loss_delta, "tilted-pld": _tilted_
 def _cached(bound: Callable[[Phases, float, str], float], parts: Phases, at: float, adjacency: str) -> float:
     """A grid search over many fits asks for the same event again and again."""
     return bound(parts, at, adjacency)
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not is_real(value) or not 0 <= value <= 1:
-        raise ValueError(f"{name}={value!r} must be a number in [0, 1]")

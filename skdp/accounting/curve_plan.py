@@ -31,7 +31,6 @@ class Plan(NamedTuple):
     high: float
     outer_tilt: float
     tail: float
-    log_delta: float
     slope: float
 
 
@@ -161,7 +160,6 @@ def _plan(
 ) -> Plan:
     tail = _tail(phases, delta)
     value, _, variance = cumulants.moments(lam)
-    log_delta = _log_delta(lam, value, variance, epsilon)
     slope = _slope(phases, direction, tail, lam, value)
     step = step or _step_size(phases, direction, cumulants, lam, tail, slope, tol, epsilon)
     low, high, outer = _window(cumulants, lam, variance, epsilon, delta)
@@ -180,7 +178,7 @@ def _plan(
     while high - low > 4 * MOST_POINTS * step:
         step *= 2
     low = min(low, epsilon - 2 * step)
-    return Plan(lam, step, low, max(high, epsilon + 2 * step), outer, tail, log_delta, slope)
+    return Plan(lam, step, low, max(high, epsilon + 2 * step), outer, tail, slope)
 
 
 def _window(
@@ -237,7 +235,7 @@ def plan_alike(plan: Plan, phases: tuple[Phase, ...], direction: str, epsilon: f
     return _plan(phases, direction, cumulants, plan.tilt, epsilon, delta, COARSE, plan.step)
 
 
-def plan_at_delta(phases: tuple[Phase, ...], direction: str, delta: float, tol: float = FINE) -> tuple[float, Plan]:
+def plan_at_delta(phases: tuple[Phase, ...], direction: str, delta: float) -> tuple[float, Plan]:
     """Estimate of epsilon at `delta`, and the plan for evaluating delta there."""
     cumulants = Cumulants(phases, direction, _tail(phases, delta))
 
@@ -255,4 +253,4 @@ def plan_at_delta(phases: tuple[Phase, ...], direction: str, delta: float, tol: 
         else:
             high = lam
     epsilon = max(at(high)[0], 0.0)
-    return epsilon, _plan(phases, direction, cumulants, _saddle(cumulants, epsilon, high), epsilon, delta, tol)
+    return epsilon, _plan(phases, direction, cumulants, _saddle(cumulants, epsilon, high), epsilon, delta, FINE)

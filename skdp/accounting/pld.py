@@ -35,9 +35,9 @@ def loss_epsilon(parts: Phases, delta: float, adjacency: str, fine: bool = False
     return _refined(parts, adjacency, figure, fine)
 
 
-def loss_delta(parts: Phases, epsilon: float, adjacency: str, fine: bool = False) -> float:
+def loss_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
     """Smallest delta at `epsilon`."""
-    bound = _refined(parts, adjacency, lambda composed: float(composed.get_delta_for_epsilon(epsilon)), fine)
+    bound = _refined(parts, adjacency, lambda composed: float(composed.get_delta_for_epsilon(epsilon)))
     return bound + rounding(runs(parts))
 
 
@@ -60,7 +60,7 @@ def too_wide(parts: Phases, adjacency: str) -> bool:
 
 
 def _refined(
-    parts: Phases, adjacency: str, figure: Callable[[pld.PrivacyLossDistribution], float], fine: bool
+    parts: Phases, adjacency: str, figure: Callable[[pld.PrivacyLossDistribution], float], fine: bool = False
 ) -> float:
     """Best of upper bounds on ever finer grids, until the figure stands still."""
     built = [(*given(leaf, adjacency, "pld"), count) for leaf, count in parts]

@@ -32,11 +32,10 @@ Phases = tuple[Phase, ...]
 _NOTHING, _EVERYTHING = dp_event.NoOpDpEvent(), dp_event.NonPrivateDpEvent()
 
 
-def check_adjacency(adjacency: str) -> str:
-    """The adjacency, once it is known to be one."""
+def check_adjacency(adjacency: str) -> None:
+    """Refuse what is no adjacency."""
     if adjacency not in RELATIONS:
         raise ValueError(f"adjacency={adjacency!r} must be one of {', '.join(ADJACENCIES)}")
-    return adjacency
 
 
 # ------------------------------------------------------------------ normal form
@@ -212,7 +211,7 @@ def given(leaf: dp_event.DpEvent, adjacency: str, accountant: str) -> Given:
         what = f"{_name(leaf)} of {_name(leaf.event)}" if hasattr(leaf, "event") else _name(leaf)
         raise UnsupportedEventError(
             f"accountant={accountant!r} has no bound for {what} under adjacency={adjacency!r}; "
-            f"{_remedy(leaf, adjacency, accountant)}"
+            f"{_remedy(leaf, adjacency)}"
         )
     return found
 
@@ -279,7 +278,7 @@ def _translated(leaf: dp_event.DpEvent, adjacency: str, accountant: str) -> Give
     return None
 
 
-def _remedy(leaf: dp_event.DpEvent, adjacency: str, accountant: str) -> str:
+def _remedy(leaf: dp_event.DpEvent, adjacency: str) -> str:
     """What to change, found by trying the alternatives."""
     for other in ("pld", "rdp"):
         if supports(leaf, adjacency, other):

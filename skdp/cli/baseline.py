@@ -148,7 +148,7 @@ def _report(arguments: argparse.Namespace, data: Any, results: list[Result], sta
     """Table, notes and statement, as wide as the terminal."""
     width = shutil.get_terminal_size((NOT_A_TERMINAL, 24)).columns if _has_width() else NOT_A_TERMINAL
     title = f"{data.name}: {len(data.X_train)} training rows, {len(data.X_test)} test rows"
-    parts = [title, table(results, width), wrapped("\n".join(_notes(arguments, data, results)), width)]
+    parts = [title, table(results, width), wrapped("\n".join(_notes(data, results)), width)]
     private = [result for result in results if result.private]
     if len(private) > 1:
         alone = ", ".join(round_up(result.epsilon) for result in private)
@@ -173,7 +173,7 @@ def _has_width() -> bool:
     return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
-def _notes(arguments: argparse.Namespace, data: Any, results: list[Result]) -> list[str]:
+def _notes(data: Any, results: list[Result]) -> list[str]:
     """What a reader has to know about the figures."""
     notes = [
         f"Metrics are computed exactly on the {len(data.X_test)} rows of the public test split; on private "
