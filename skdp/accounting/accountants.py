@@ -22,6 +22,7 @@ from skdp.accounting.relations import (
     given,
     phases,
     supports,
+    without_noise,
 )
 from skdp.accounting.renyi import renyi_delta, renyi_epsilon
 from skdp.exceptions import UnsupportedEventError
@@ -77,7 +78,7 @@ def epsilon(event: dp_event.DpEvent, delta: float, adjacency: str = "zero-out", 
     name = _chosen(parts, adjacency, accountant, delta)
     if not parts or delta == 1:
         return 0.0
-    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in parts):
+    if without_noise(parts):
         return math.inf
     return float(_cached(_EPSILON[name], parts, float(delta), adjacency))
 
@@ -116,7 +117,7 @@ def delta(event: dp_event.DpEvent, epsilon: float, adjacency: str = "zero-out", 
     name = _chosen(parts, adjacency, accountant, None)
     if not parts or math.isinf(epsilon):
         return 0.0
-    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in parts):
+    if without_noise(parts):
         return 1.0
     return min(1.0, max(0.0, float(_cached(_DELTA[name], parts, float(epsilon), adjacency))))
 

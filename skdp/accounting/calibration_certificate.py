@@ -16,8 +16,9 @@ from skdp.accounting.curve import (
     bound_like,
     directions,
     epsilon_bound,
+    ever_sampled,
+    full_batches,
     gaussian_mu,
-    log_never_sampled,
 )
 from skdp.accounting.curve_gaussian import log_delta, smallest_epsilon
 from skdp.accounting.curve_plan import MOST_POINTS, Plan
@@ -48,7 +49,7 @@ def resolves(phases: tuple[Phase, ...], delta: float) -> bool:
 
 def margin(phases: tuple[Phase, ...], delta: float) -> float:
     """What a certificate by dp_accounting adds to a delta that our bound has found on the same grid."""
-    closed = all(rate == 1 for rate, _, _ in phases) or -math.expm1(log_never_sampled(phases)) <= delta
+    closed = full_batches(phases) or ever_sampled(phases) <= delta
     if closed or not resolves(phases, delta):
         return 0.0
     return _rounding(phases) + 4e-6 * delta
@@ -56,9 +57,9 @@ def margin(phases: tuple[Phase, ...], delta: float) -> float:
 
 def certify(phases: tuple[Phase, ...], adjacency: str, epsilon: float, delta: float, plan: Plan | None) -> Verdict:
     """Whether `phases` are (epsilon, delta) for `adjacency`, by the strongest means that can tell."""
-    if all(rate == 1 for rate, _, _ in phases):
+    if full_batches(phases):
         return _closed_form(phases, adjacency, epsilon, delta)
-    if -math.expm1(log_never_sampled(phases)) <= delta:
+    if ever_sampled(phases) <= delta:
         return Verdict(0.0, "analytic")
     if resolves(phases, delta):
         return _by_pld(phases, adjacency, epsilon, delta, plan)

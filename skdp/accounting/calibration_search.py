@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from skdp.accounting.calibration_family import Family
-from skdp.accounting.curve import Composition, bound_like, directions, log_never_sampled
+from skdp.accounting.curve import Composition, bound_like, directions, ever_sampled, full_batches
 from skdp.accounting.curve_gaussian import largest_mu
 from skdp.accounting.curve_plan import MOST_POINTS, Plan, estimate, plan_alike, plan_at_epsilon
 from skdp.accounting.curve_step import Phase, step_range
@@ -26,10 +26,10 @@ class Found(NamedTuple):
 
 def smallest_scale(family: Family, adjacency: str, epsilon: float, delta: float) -> Found | None:
     """Smallest scale whose bound on delta at `epsilon` is at most `delta`; None when none is."""
-    if all(rate == 1 for rate, _, _ in family.at(1.0)):
+    if full_batches(family.at(1.0)):
         return _full_batch(family, adjacency, epsilon, delta)
     floor = LEAST_MULTIPLIER / min(sigma for _, sigma, _ in family.scaling)
-    if -math.expm1(log_never_sampled(family.at(1.0))) <= delta:
+    if ever_sampled(family.at(1.0)) <= delta:
         return Found(floor, None)  # whether a row takes part at all is rarer than delta
     start = _start(family, adjacency, epsilon, delta, floor)
     best: Found | None = None
@@ -51,8 +51,13 @@ def _also_holds(found: Found, phases: tuple[Phase, ...], direction: str, epsilon
     return bound_like(phases, direction, epsilon, delta, found.plan) <= delta
 
 
+def _largest_mu(adjacency: str, epsilon: float, delta: float) -> float:
+    """Of a Gaussian at zero-out sensitivity; another row in its place moves a sum twice as far."""
+    return largest_mu(epsilon, delta) / (2 if adjacency == "replace-one" else 1)
+
+
 def _full_batch(family: Family, adjacency: str, epsilon: float, delta: float) -> Found | None:
-    mu = largest_mu(epsilon, delta) / (2 if adjacency == "replace-one" else 1)
+    mu = _largest_mu(adjacency, epsilon, delta)
     left = mu * mu - sum(count / sigma**2 for _, sigma, count in family.fixed)
     if left <= 1e-12 * mu * mu:
         return None
@@ -62,7 +67,7 @@ def _full_batch(family: Family, adjacency: str, epsilon: float, delta: float) ->
 
 def _start(family: Family, adjacency: str, epsilon: float, delta: float, floor: float) -> float | None:
     """Scale at which the central limit (Dong et al., 2022) meets the target, within a factor of two or so."""
-    mu = largest_mu(epsilon, delta) / (2 if adjacency == "replace-one" else 1)
+    mu = _largest_mu(adjacency, epsilon, delta)
 
     def variance(phases: tuple[Phase, ...]) -> float:
         return math.fsum(

@@ -51,6 +51,16 @@ def log_never_sampled(phases: Iterable[Phase]) -> float:
     return math.fsum(count * math.log1p(-rate) if rate < 1 else -math.inf for rate, _, count in phases)
 
 
+def ever_sampled(phases: Iterable[Phase]) -> float:
+    """Probability that some release sees a given row, which bounds delta at any epsilon."""
+    return -math.expm1(log_never_sampled(phases))
+
+
+def full_batches(phases: Iterable[Phase]) -> bool:
+    """Whether every release sees every row, for which delta has a closed form."""
+    return all(rate == 1 for rate, _, _ in phases)
+
+
 # ------------------------------------------------------------------ the bound
 class Composition:
     """Composed privacy loss of `phases` in one direction, tilted, on a grid; `delta` bounds from above.
@@ -156,10 +166,10 @@ def delta_bound(phases: tuple[Phase, ...], epsilon: float, adjacency: str) -> fl
     """Upper bound on delta of merged phases."""
     if not phases or math.isinf(epsilon):
         return 0.0
-    if all(rate == 1 for rate, _, _ in phases):
+    if full_batches(phases):
         return min(1.0, math.exp(curve_gaussian.log_delta(gaussian_mu(phases, adjacency), epsilon)))
     first, *rest = directions(adjacency)
-    bound, guess = -math.expm1(log_never_sampled(phases)), 1e-6
+    bound, guess = ever_sampled(phases), 1e-6
     for _ in range(5):
         plan = plan_at_epsilon(phases, first, epsilon, guess, tol=FINE)
         bound, before = min(bound, Composition(phases, first, plan).delta(epsilon)), guess
@@ -169,10 +179,7 @@ def delta_bound(phases: tuple[Phase, ...], epsilon: float, adjacency: str) -> fl
     return max(
         [
             bound,
-            *(
-                min(bound_like(phases, way, epsilon, bound, plan), -math.expm1(log_never_sampled(phases)))
-                for way in rest
-            ),
+            *(min(bound_like(phases, way, epsilon, bound, plan), ever_sampled(phases)) for way in rest),
         ]
     )
 
@@ -181,9 +188,9 @@ def epsilon_bound(phases: tuple[Phase, ...], delta: float, adjacency: str) -> fl
     """Upper bound on epsilon of merged phases."""
     if not phases:
         return 0.0
-    if all(rate == 1 for rate, _, _ in phases):
+    if full_batches(phases):
         return curve_gaussian.smallest_epsilon(gaussian_mu(phases, adjacency), delta)
-    if -math.expm1(log_never_sampled(phases)) <= delta:
+    if ever_sampled(phases) <= delta:
         return 0.0
     first, *rest = directions(adjacency)
     epsilon, plan = _smallest_epsilon(phases, first, delta)

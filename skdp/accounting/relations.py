@@ -58,6 +58,11 @@ def phases(event: dp_event.DpEvent) -> Phases:
     return tuple(counts.items())
 
 
+def without_noise(parts: Phases) -> bool:
+    """Whether some part adds no noise, so that nothing bounds the whole."""
+    return any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in parts)
+
+
 def leaves(event: dp_event.DpEvent, count: int = 1) -> Iterable[Phase]:
     """Mechanisms with their counts as they stand in the event, checked but not merged."""
     match event:
@@ -95,7 +100,7 @@ def _poisson(event: dp_event.PoissonSampledDpEvent) -> dp_event.DpEvent:
     inner = phases(event.event)
     if rate == 0 or not inner:
         return _NOTHING
-    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in inner):
+    if without_noise(inner):
         return _EVERYTHING
     (leaf, count), *more = inner
     if more or count != 1 or not isinstance(leaf, (dp_event.GaussianDpEvent, dp_event.LaplaceDpEvent)):
@@ -113,7 +118,7 @@ def _without_replacement(event: dp_event.SampledWithoutReplacementDpEvent) -> dp
     inner = phases(event.event)
     if size == 0 or not inner:
         return _NOTHING
-    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in inner):
+    if without_noise(inner):
         return _EVERYTHING
     (leaf, _), *more = inner
     if more or not isinstance(leaf, dp_event.GaussianDpEvent):

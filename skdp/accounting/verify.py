@@ -13,7 +13,7 @@ from skdp.accounting.calibration_search import LEAST_MULTIPLIER
 from skdp.accounting.checks import event_delta
 from skdp.accounting.pld import loss_epsilon, rounding, runs, too_wide
 from skdp.accounting.queries import make_up
-from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports
+from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports, without_noise
 from skdp.accounting.statement import PrivacyStatement
 from skdp.accounting.statement_lines import CAVEATS, FIXED_BEFORE, REPRODUCIBLE, STANDARD_ASSUMPTIONS, count_line
 from skdp.accounting.statement_text import round_up
@@ -152,7 +152,7 @@ def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) 
         accountants.which_accountant(event, adjacency, statement.accountant)
     if not parts:
         return "nothing was done", 0.0
-    if any(isinstance(leaf, dp_event.NonPrivateDpEvent) for leaf, _ in parts):
+    if without_noise(parts):
         return "no noise", math.inf
     if delta == 0:
         return "no noise of this kind has delta 0", math.inf

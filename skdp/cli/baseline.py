@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from skdp.accounting.statement_text import round_up
+from skdp.accounting.versions import versions
 from skdp.cli.errors import UsageError
 from skdp.cli.models import check, contenders
 from skdp.cli.progress import progress
@@ -193,14 +194,8 @@ def _notes(data: Any, results: list[Result]) -> list[str]:
 
 def _document(arguments: argparse.Namespace, data: Any, results: list[Result], statement: Any) -> str:
     """Everything as JSON text."""
-    from importlib import metadata
-
-    try:
-        version = metadata.version("skdp")
-    except metadata.PackageNotFoundError:
-        version = None
     document = {
-        "skdp": version,
+        "skdp": versions().get("skdp"),
         "data": {"name": data.name, "n_train": len(data.X_train), "n_test": len(data.X_test)},
         "metrics_on": "public test split, exact",
         "mechanism": arguments.mechanism,

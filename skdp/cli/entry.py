@@ -7,8 +7,8 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
+from skdp.accounting.versions import versions
 from skdp.cli import baseline, verify
 from skdp.cli.errors import UsageError
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Differentially private learning: train baselines, check privacy statements.",
         epilog="Exit status: 0 success, 1 a statement does not hold, 2 a request that makes no sense, 130 interrupted.",
     )
-    parser.add_argument("--version", action="version", version=f"skdp {_version()}")
+    parser.add_argument("--version", action="version", version=f"skdp {versions().get('skdp', '(not installed)')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     train = commands.add_parser(
@@ -118,13 +118,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("statement", metavar="STATEMENT.json", help="a statement saved by --statement or .save(path)")
     check.set_defaults(run=verify.run)
     return parser
-
-
-def _version() -> str:
-    try:
-        return metadata.version("skdp")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 def _epsilon(text: str) -> float:

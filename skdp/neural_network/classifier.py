@@ -12,7 +12,7 @@ from skdp.contract import Public
 from skdp.neural_network.base import DPEstimator
 from skdp.neural_network.fitting import Estimates
 from skdp.neural_network.losses import class_probabilities
-from skdp.neural_network.problem import Problem, classification_problem
+from skdp.neural_network.problem import Problem, classification_problem, positions
 from skdp.neural_network.reading import encode_features
 
 __all__ = ["DPClassifier"]
@@ -250,10 +250,10 @@ class DPClassifier(ClassifierMixin, DPEstimator):
 
     def _encode_validation(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         inputs, y = encode_features(self, X, reset=False), np.asarray(y)
-        index = np.searchsorted(self.classes_, y).clip(0, len(self.classes_) - 1)
-        if (self.classes_[index] != y).any():
+        index = positions(self.classes_, y)
+        if (index < 0).any():
             raise ValueError("validation_public: y holds labels that are not in classes")
-        return inputs, y, index.astype(np.int64)
+        return inputs, y, index
 
 
 def _weights_by_class(weights: dict, classes: np.ndarray) -> np.ndarray:

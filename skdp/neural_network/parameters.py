@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
 
 __all__ = ["bounds_array", "check_parameters"]
@@ -33,13 +34,13 @@ def check_parameters(estimator: Any) -> None:
             f"epsilon={epsilon!r} and noise_multiplier={noise!r}: set exactly one of them, the other to None; one "
             "follows from the other"
         )
-    if epsilon is not None and not (_is_number(epsilon) and epsilon > 0):
+    if epsilon is not None and not (is_real(epsilon) and epsilon > 0):
         raise ValueError(
             f"epsilon={epsilon!r} must be a positive number; use epsilon=float('inf') for a fit without privacy"
         )
-    if noise is not None and not (_is_number(noise) and noise > 0 and math.isfinite(noise)):
+    if noise is not None and not (is_real(noise) and noise > 0 and math.isfinite(noise)):
         raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
-    if not (estimator.delta == "auto" or (_is_number(estimator.delta) and 0 < estimator.delta < 1)):
+    if not (estimator.delta == "auto" or (is_real(estimator.delta) and 0 < estimator.delta < 1)):
         raise ValueError(f"delta={estimator.delta!r} must be 'auto' or lie strictly between 0 and 1")
     _one_of(estimator, "adjacency", ADJACENCIES)
     _one_of(estimator, "clipping", _CLIPPINGS)
@@ -52,7 +53,7 @@ def check_parameters(estimator: Any) -> None:
     _positive(estimator, "lr")
     _positive(estimator, "max_grad_norm")
     average = estimator.average
-    if not (average == "auto" or (_is_number(average) and 0 <= average < 1)):
+    if not (average == "auto" or (is_real(average) and 0 <= average < 1)):
         raise ValueError(f"average={average!r} must be 'auto' or a share of the last steps in [0, 1)")
 
 
@@ -82,10 +83,6 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
     return array
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and not math.isnan(value)
-
-
 def _one_of(estimator: Any, name: str, known: tuple[str, ...]) -> None:
     value = getattr(estimator, name)
     if not isinstance(value, str) or value not in known:
@@ -104,5 +101,5 @@ def _positive(estimator: Any, name: str) -> None:
     value = getattr(estimator, name)
     if value == "auto":
         return
-    if not (_is_number(value) and value > 0 and math.isfinite(value)):
+    if not (is_real(value) and value > 0 and math.isfinite(value)):
         raise ValueError(f"{name}={value!r} must be 'auto' or a positive finite number")

@@ -23,7 +23,7 @@ from skdp.neural_network.reading import (
     read_weights,
 )
 
-__all__ = ["Problem", "classification_problem", "regression_problem"]
+__all__ = ["Problem", "classification_problem", "positions", "regression_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
             f"Classifier can't train when only one class is present: got classes {classes.tolist()}; pass "
             "classes=[...] with all labels that can occur"
         )
-    index = _positions(classes, y)
+    index = positions(classes, y)
     unknown = (index < 0) & ~null
     if unknown.any():
         if estimator.on_invalid == "raise":
@@ -195,7 +195,7 @@ def _check_kinds(classes: np.ndarray, y: np.ndarray) -> None:
     )
 
 
-def _positions(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
+def positions(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Index of each label in `classes`, -1 where it is not among them."""
     if y.dtype.kind == "O":
         known = {label: i for i, label in enumerate(classes.tolist())}
