@@ -13,9 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent / "contract"))
 pytest.register_assert_rewrite("suite")
 torch.set_num_threads(1)
 
-# Seeded noise is what makes tests repeatable; what it voids is not what they test.
-SEEDED = {"insecure_noise_seed": 0, "random_state": 0}
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run every test of a mechanism contract once for each case of the inheriting class."""

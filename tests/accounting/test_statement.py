@@ -11,6 +11,7 @@ import pytest
 from dp_accounting import dp_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statements import CHARGE, GRADIENT, SCALER, stated
 
 from skdp.accounting import Calibration, PrivacyStatement, accountants, attack_accuracy, calibrate, compose, epsilon
 from skdp.accounting import versions as versions_file
@@ -19,23 +20,10 @@ from skdp.accounting.statement_lines import FIXED_BEFORE
 from skdp.accounting.statement_text import round_up
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
-GRADIENT = Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000)
-SCALER = Touch("scaler", Poisson(), Gaussian((20.0,)), 1)
-CHARGE = Charge((SCALER, GRADIENT))
-
-
-def stated(charge=CHARGE, delta=1e-5, **more):
-    return PrivacyStatement.from_charge(charge, delta, **{"mechanism": "dp-sgd", "n": 50_000, **more})
-
 
 @pytest.fixture(scope="module")
 def full():
     return stated(target_epsilon=2.0, public=("the classes 0 and 1",), warnings=("seeded noise",))
-
-
-@pytest.fixture(scope="module")
-def stopped():
-    return stated(executed={"gradient": 300, "scaler": 1})
 
 
 # ------------------------------------------------------------------ what it says

@@ -11,29 +11,17 @@ import pytest
 from dp_accounting import dp_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from statements import CHARGE, GRADIENT, SCALER, stated
 
 from skdp.accounting import Calibration, PrivacyStatement, Verification, calibrate, compose, epsilon, verify
 from skdp.accounting.events_json import event_to_dict
 from skdp.accounting.statement_lines import FIXED_BEFORE
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
-GRADIENT = Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000)
-SCALER = Touch("scaler", Poisson(), Gaussian((20.0,)), 1)
-CHARGE = Charge((SCALER, GRADIENT))
-
-
-def stated(charge=CHARGE, delta=1e-5, **more):
-    return PrivacyStatement.from_charge(charge, delta, **{"mechanism": "dp-sgd", "n": 50_000, **more})
-
 
 @pytest.fixture(scope="module")
 def full():
     return stated(target_epsilon=2.0)
-
-
-@pytest.fixture(scope="module")
-def stopped():
-    return stated(executed={"gradient": 300, "scaler": 1})
 
 
 def by_hand(event, accountant, adjacency="zero-out", **more):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from dp_accounting import dp_event
+from linear_fits import SEEDED, classifier, weights
 from scipy import stats
 from suite import answers_through
 from torch import nn
@@ -20,17 +21,6 @@ from skdp.mechanisms import DPSGD
 from skdp.nets import MLP
 from skdp.optimizers import SGD, AdamBC, DPAdam, Optimizer
 from skdp.training import SecretRandomness
-
-SEEDED = {"insecure_noise_seed": 0, "random_state": 0}
-
-
-def classifier(**options):
-    given = {"module": "linear", "classes": [0, 1], "epsilon": 20.0, "feature_bounds": (-1, 1), "max_epochs": 20}
-    return DPClassifier(**{**given, "batch_size": 400, "lr": 0.5, **options})
-
-
-def weights(model):
-    return torch.cat([p.detach().ravel() for p in model.module_.parameters()])
 
 
 # ------------------------------------------------------------------ budget

@@ -6,24 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from linear_fits import SEEDED, classifier, regressor
 from sklearn.exceptions import DataConversionWarning
 from torch import nn
 
-from skdp import DPClassifier, DPRegressor
+from skdp import DPClassifier
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.nets import Net
-
-SEEDED = {"insecure_noise_seed": 0, "random_state": 0}
-
-
-def classifier(**options):
-    given = {"module": "linear", "classes": [0, 1], "epsilon": 20.0, "feature_bounds": (-1, 1), "max_epochs": 20}
-    return DPClassifier(**{**given, "batch_size": 400, "lr": 0.5, **options})
-
-
-def regressor(**options):
-    given = {"module": "linear", "epsilon": 20.0, "feature_bounds": (-1, 1), "y_bounds": (-4, 4), "max_epochs": 30}
-    return DPRegressor(**{**given, "batch_size": 400, "lr": 0.5, **options})
 
 
 # ------------------------------------------------------------------ kinds of input

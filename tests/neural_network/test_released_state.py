@@ -36,17 +36,6 @@ def classifier(**options):
 
 
 # ------------------------------------------------------------------ modules
-class Mixing(nn.Module):
-    """Normalises tokens over the batch, which zeros in the place of tokens do not show."""
-
-    def __init__(self, n_outputs=1):
-        super().__init__()
-        self.embedding, self.head = nn.Embedding(10, 4), nn.Linear(4, n_outputs)
-
-    def forward(self, x):
-        return self.head(functional.batch_norm(self.embedding(x).mean(1), None, None, training=True))
-
-
 class Words(nn.Module):
     def __init__(self, n_outputs=1):
         super().__init__()
@@ -54,6 +43,13 @@ class Words(nn.Module):
 
     def forward(self, x):
         return self.head(self.embedding(x).mean(1))
+
+
+class Mixing(Words):
+    """Normalises tokens over the batch, which zeros in the place of tokens do not show."""
+
+    def forward(self, x):
+        return self.head(functional.batch_norm(self.embedding(x).mean(1), None, None, training=True))
 
 
 class Keeping(nn.Module):

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from linear_fits import weights
 from skorch.callbacks import Callback
 from walk import walk
 
@@ -28,10 +29,6 @@ def rows():
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, size=(N, 4))
     return X, (X[:, 0] > 0).astype(int)
-
-
-def weights(model):
-    return torch.cat([p.detach().ravel() for p in model.module_.parameters()])
 
 
 def test_one_random_state_gives_different_noise(rows):

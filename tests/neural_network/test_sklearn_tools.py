@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from linear_fits import classifier, regressor
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
@@ -17,20 +18,10 @@ from sklearn.multioutput import MultiOutputRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from skdp import DPClassifier, DPRegressor
+from skdp import DPClassifier
 from skdp.mechanisms import DPSGD
 from skdp.nets import MLP
 from skdp.optimizers import SGD
-
-
-def classifier(**options):
-    given = {"module": "linear", "classes": [0, 1], "epsilon": 20.0, "feature_bounds": (-1, 1), "max_epochs": 20}
-    return DPClassifier(**{**given, "batch_size": 400, "lr": 0.5, **options})
-
-
-def regressor(**options):
-    given = {"module": "linear", "epsilon": 20.0, "feature_bounds": (-1, 1), "y_bounds": (-4, 4), "max_epochs": 30}
-    return DPRegressor(**{**given, "batch_size": 400, "lr": 0.5, **options})
 
 
 @pytest.mark.parametrize("make", [classifier, regressor])

@@ -37,6 +37,16 @@ class Rates(Callback):
         self.seen.append(net.optimizer_.param_groups[0]["lr"])
 
 
+class FirstWeights(Callback):
+    """Remember the weights of the first layer after every epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append(net.module_[1].weight.detach().clone())
+
+
 class Everything(Callback):
     """Keep whatever skorch hands out."""
 
@@ -70,30 +80,20 @@ def test_timer_log_and_progress(blobs, capsys):
 
 
 def test_param_mapper_freezes_and_thaws(blobs):
-    weights = []
-
-    class Look(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            weights.append(net.module_[1].weight.detach().clone())
-
+    look = FirstWeights()
     freezer = ParamMapper("1.*", at=1, fn=lambda p: p.requires_grad_(False))
     thawer = ParamMapper("1.*", at=3, fn=lambda p: p.requires_grad_(True))
-    model = classifier(freezer, thawer, Look()).fit(*blobs)
-    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[3])
+    model = classifier(freezer, thawer, look).fit(*blobs)
+    assert torch.equal(look.seen[0], look.seen[1]) and not torch.equal(look.seen[1], look.seen[3])
     assert model.privacy_.steps == 16
 
 
 def test_a_parameter_frozen_halfway_stays_where_it_was(blobs):
-    weights = []
-
-    class Look(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            weights.append(net.module_[1].weight.detach().clone())
-
+    look = FirstWeights()
     freezer = ParamMapper("1.*", at=3, fn=lambda p: p.requires_grad_(False))
-    classifier(freezer, Look()).fit(*blobs)
-    assert not torch.equal(weights[0], weights[1])
-    assert torch.equal(weights[1], weights[2]) and torch.equal(weights[2], weights[3])
+    classifier(freezer, look).fit(*blobs)
+    assert not torch.equal(look.seen[0], look.seen[1])
+    assert torch.equal(look.seen[1], look.seen[2]) and torch.equal(look.seen[2], look.seen[3])
 
 
 def test_the_engine_is_never_pickled_with_its_rows(tmp_path, blobs):
