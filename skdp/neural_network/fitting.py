@@ -33,6 +33,7 @@ from skdp.training import (
     TorchExecutor,
     check_rows_independent,
 )
+from skdp.training.buffers import scratch_buffers
 from skdp.training.executor import trainable_parameters
 
 __all__ = ["Estimates", "FitRun"]
@@ -167,7 +168,8 @@ class FitRun:
         """Optimizer and executor around the net, on the device."""
         programme, module = self.programme, self.module
         engine = self._engine(module, self.loss, estimates)
-        trained, rows = _precompute_features(module, self._private_rows(estimates))
+        with scratch_buffers(module), self.randomness.net_draws():
+            trained, rows = _precompute_features(module, self._private_rows(estimates))
         executor = TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device),
             rows,
@@ -210,7 +212,6 @@ class FitRun:
             steps_per_epoch=self.programme.steps_per_epoch,
             on_epoch=_epoch_reporter(self.estimator, context),
             post_step=getattr(engine.module_, "post_step", None),
-            public_seed=self._public_seed(),
         )
         self.steps_done = state["step"]
         return complete
@@ -250,7 +251,7 @@ class FitRun:
         else:
             made_up = torch.rand((4, *shape), generator=own).to(self.device)
         try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad():
+            with torch.random.fork_rng(devices=[]), torch.no_grad(), scratch_buffers(module):
                 outputs = module(made_up)
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise ValueError(
@@ -365,6 +366,13 @@ def _check_precomputed(module: Any) -> None:
         raise UnsupportedModuleError(
             f"module={type(module).__name__} has precompute_features=True, but the parameters {trainable} of its "
             "features train; call features.requires_grad_(False), or leave precompute_features out"
+        )
+    drawing = [name for name, layer in module.features.named_modules() if getattr(layer, "p", 0) and layer.training]
+    if drawing:
+        raise UnsupportedModuleError(
+            f"module={type(module).__name__} has precompute_features=True, but the layers {drawing} of its features "
+            "drop units at random, which would be drawn once for the whole fit; call features.eval(), or leave "
+            "precompute_features out"
         )
 
 

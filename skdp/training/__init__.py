@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from skdp.training.clipped_gradient import ClippedGradient, check_rows_independent, clipped_gradient
+from skdp.training.clipped_gradient import ClippedGradient, clipped_gradient
 from skdp.training.clipping import clip_factors
 from skdp.training.engine import Engine, TailAverage, check_callbacks
 from skdp.training.executor import NetModel, PrivateRows, TorchExecutor
+from skdp.training.independence import check_rows_independent
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.randomness import SecretRandomness
 

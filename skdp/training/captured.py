@@ -28,10 +28,10 @@ class Captured:
     >>> net = torch.nn.Linear(3, 1, bias=False)
     >>> with PerExample(net) as per_example:
     ...     captured = per_example.backward(net(torch.ones(2, 3)).sum(1))
-    >>> total = [torch.zeros(1, 3)]
+    >>> total = [torch.zeros(1, 3, dtype=torch.float64)]
     >>> captured.add_weighted_sums(torch.tensor([1.0, 0.5]), total)
-    >>> total
-    [tensor([[1.5000, 1.5000, 1.5000]])]
+    >>> total[0].tolist()
+    [[1.5, 1.5, 1.5]]
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class Captured:
         Parameters
         ----------
         factors : tensor of shape (batch,), or a list of one per group
-        out : list of contiguous float32 tensors
-            In parameter order and shape; changed in place.
+        out : list of contiguous tensors
+            In parameter order and shape, of the type that `skdp.training.rules.sums.accumulator` names; changed in
+            place.
         """
         self._null_rows()
         with exact_float32(self._device):

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Plan, drive
 from skdp.training.executor import TorchExecutor
-from skdp.training.randomness import torch_randomness
 
 __all__ = ["Engine", "TailAverage"]
 
@@ -198,7 +197,6 @@ class Engine(NeuralNet):
         steps_per_epoch: int,
         on_epoch: Callable[[int], bool] = lambda epoch: False,
         post_step: Callable[[], None] | None = None,
-        public_seed: int | None = None,
     ) -> bool:
         """Execute the plan from ``state["step"]`` on, then put the tail average into the module.
 
@@ -214,9 +212,6 @@ class Engine(NeuralNet):
             Told the number of each finished epoch; true stops the training.
         post_step : callable, optional
             Called after each optimizer step.
-        public_seed : int, optional
-            Governs what the net itself draws, as dropout masks, which need not be secret; None asks the operating
-            system. Torch's global generators are afterwards as before.
 
         Returns
         -------
@@ -226,11 +221,6 @@ class Engine(NeuralNet):
             which is as private as a whole one.
         """
         self.state_, self.interrupted_ = state, False
-        seed = None if public_seed is None else public_seed + state["step"]  # a resumed fit draws other masks
-        with torch_randomness(torch.device(self.device), seed):
-            return self._run(plan, executor, state, average, steps_per_epoch, on_epoch, post_step)
-
-    def _run(self, plan, executor, state, average, steps_per_epoch, on_epoch, post_step) -> bool:
         private = {"X": None, "y": None}
         data = {
             "dataset_train": _PublicLength(self.public_length),

@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from skdp.contract import Answers, ClippedSum, NormBelow, Query
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
-from skdp.training.clipping import clip_factors
+from skdp.training.clipping import clip_factors, total_squares
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
+from skdp.training.rules.sums import SUM_SLACK, accumulator
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
 
-# Norms are rounded in float32, so a clipped gradient may exceed its bound by this much; the noise covers it.
-FLOAT_SLACK = 1e-5
+# Norms and sums are rounded in float32, so a record may move a sum by this much more than its bound; the noise covers
+# it.
+FLOAT_SLACK = 1e-5 + SUM_SLACK
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +183,7 @@ class TorchExecutor:
         The module's buffers come out as they went in: only bounded and noisy values leave.
         """
         self._spend(query.touch)
-        with scratch_buffers(self.model.module), self._per_example:
+        with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             bounded = [start(value, self) for value in query.values]
             for rows in self._sample(query.touch.sampler.rate):
                 self._add(rows, bounded)
@@ -194,10 +196,13 @@ class TorchExecutor:
         return tuple(total.release(value.sensitivity, z, self.randomness) for value, total, z in pairs)
 
     def flat_views(self) -> tuple[Tensor, list[Tensor]]:
-        """A zeroed flat float32 vector and its views in the shapes of the parameters."""
-        flat = torch.zeros(sum(self._sizes), device=self.model.device)
-        views = [v.view(s) for v, s in zip(flat.split(self._sizes), self._shapes, strict=True)]
-        return flat, views
+        """A zeroed flat vector for sums and its views in the shapes of the parameters."""
+        flat = torch.zeros(sum(self._sizes), dtype=accumulator(self.model.device), device=self.model.device)
+        return flat, self.shaped(flat)
+
+    def shaped(self, flat: Tensor) -> list[Tensor]:
+        """Views of a flat vector in the shapes of the parameters."""
+        return [v.view(s) for v, s in zip(flat.split(self._sizes), self._shapes, strict=True)]
 
     def _sample(self, rate: float):
         """Pieces of a fresh Poisson sample; an empty sample has none."""
@@ -238,6 +243,7 @@ def start(value: Any, executor: TorchExecutor) -> Any:
 class _GradientTotal:
     def __init__(self, value: ClippedSum, executor: TorchExecutor):
         self._value = value
+        self._shaped = executor.shaped
         self._flat, self._views = executor.flat_views()
 
     def add(self, piece: Piece) -> None:
@@ -248,17 +254,17 @@ class _GradientTotal:
         if multiplier:
             noise = randomness.normal(self._flat.numel())
             self._flat.add_(noise.mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK))))
-        return self._views
+        return self._shaped(self._flat.float())
 
 
 @start.register(NormBelow)
 class _BelowTotal:
     def __init__(self, value: NormBelow, executor: TorchExecutor):
         self._bound = value.bound
-        self._total = torch.zeros((), dtype=torch.float64, device=executor.model.device)
+        self._total = torch.zeros((), dtype=accumulator(executor.model.device), device=executor.model.device)
 
     def add(self, piece: Piece) -> None:
-        squared = torch.stack(piece.squared_norms).sum(0)
+        squared = total_squares(piece.squared_norms)
         null = ~torch.isfinite(squared)
         if piece.weights is not None:
             null |= piece.weights == 0
@@ -266,4 +272,5 @@ class _BelowTotal:
         self._total += half.masked_fill(null, 0.0).sum()
 
     def release(self, sensitivity: float, multiplier: float, randomness: SecretRandomness) -> Tensor:
-        return self._total + randomness.normal(1)[0] * (sensitivity * multiplier)
+        # float64 like the count: the low bits of a float32 number would narrow down what it was added to.
+        return self._total + float(randomness.array_normal((1,))[0]) * (sensitivity * multiplier)

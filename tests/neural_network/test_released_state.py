@@ -22,6 +22,7 @@ from skdp.exceptions import (
     UnsupportedModuleError,
     WeakPrivacyWarning,
 )
+from skdp.nets import Net
 from skdp.releases import ArrayExecutor
 
 RNG = np.random.default_rng(0)
@@ -97,6 +98,48 @@ def test_trainable_features_are_not_precomputed():
 
 
 # ------------------------------------------------------------------ fits that failed
+class GlobalState(Callback):
+    """Torch's global generator, as a callback sees it between steps."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.seen = []
+
+    def on_batch_begin(self, net, **kwargs):
+        self.seen.append(torch.get_rng_state())
+
+    on_batch_end = on_batch_begin
+
+
+def test_dropout_leaves_torch_alone_and_follows_no_public_seed():
+    """A generator that rows have moved tells how many they were; known masks tell more."""
+    weights = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        spy = GlobalState()
+        net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
+        model = classifier(module=net, epsilon=np.inf, batch_size=400, callbacks=[spy], random_state=0).fit(X, Y)
+        assert len(spy.seen) == 8 and all(torch.equal(state, spy.seen[0]) for state in spy.seen)
+        weights.append(model.module_[1].weight.detach())
+    assert not torch.equal(*weights)
+
+
+class Counting(Precomputing):
+    """Counts its passes in a buffer, which tells the number of rows."""
+
+    def __init__(self, n_features, n_outputs=1, drop=0.0):
+        super().__init__(n_features, n_outputs)
+        self.features = nn.Sequential(self.features, nn.Dropout(drop)).requires_grad_(False)
+        self.features.register_buffer("passes", torch.zeros(()))
+        self.features.register_forward_hook(lambda module, args, output: module.passes.add_(1) and None)
+
+
+def test_features_that_are_computed_once_leave_nothing_either():
+    model = classifier(module=Counting, max_epochs=1).fit(np.tile(X, (30, 1)), np.tile(Y, 30))
+    assert float(model.module_.features.passes) == 0
+    with pytest.raises(UnsupportedModuleError, match="drop units at random"):
+        classifier(module=Net(Counting, drop=0.5)).fit(X, Y)
+
+
 class Raising(Callback):
     def __init__(self, error=RuntimeError):
         self.error = error

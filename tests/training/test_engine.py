@@ -272,35 +272,3 @@ def test_the_final_checkpoint_holds_the_last_iterate_and_is_written_once(tmp_pat
     assert [saved[:2] for saved in saves] == [(0, False), (4, False), (8, False), (10, True)]
     torch.testing.assert_close(saves[-1][2], torch.full((1, 2), -1.0))
     torch.testing.assert_close(done.module.weight.detach(), torch.full((1, 2), -0.8))
-
-
-class Draws(Callback):
-    """What a net with dropout would draw in each step."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_batch_begin(self, net, **kwargs):
-        self.seen.append(torch.rand(1).item())
-
-
-def test_what_the_net_draws_is_governed_by_the_public_seed_alone():
-    def drawn(**options):
-        spy = Draws()
-        run(6, callbacks=[spy], **options)
-        return spy.seen
-
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    assert drawn(public_seed=3) == drawn(public_seed=3) != drawn(public_seed=4)
-    assert drawn() != drawn()
-    assert drawn(public_seed=3)[0] != drawn(public_seed=3, start=2)[0]
-    with pytest.raises(RuntimeError, match="boom"):
-        run(6, on_epoch=lambda epoch: (_ for _ in ()).throw(RuntimeError("boom")))
-    # run() makes a module, which draws; from the same start the state must be that of the making alone.
-    torch.set_rng_state(before)
-    nn.Linear(2, 1)
-    made = torch.get_rng_state()
-    torch.set_rng_state(before)
-    drawn()
-    assert torch.equal(torch.get_rng_state(), made)

@@ -8,7 +8,6 @@ import torch
 from scipy import stats
 
 from skdp.training import SecretRandomness
-from skdp.training.randomness import torch_randomness
 
 CPU = torch.device("cpu")
 # 5.33 standard deviations: each check fails an honest sampler with probability 1e-7.
@@ -127,13 +126,57 @@ def test_a_seeded_stream_does_not_start_again_where_a_fit_goes_on():
     assert len(set(numbers)) == len(numbers)
 
 
-def test_torch_is_seeded_inside_and_left_alone_outside():
-    def masks(seed, count=3):
-        with torch_randomness(CPU, seed):
+def test_what_a_net_draws_is_a_secret_stream_and_torch_is_left_alone_outside():
+    def masks(draws, count=3):
+        with draws.net_draws():
             return torch.rand(count).tolist()
 
+    torch.manual_seed(0)
     before = torch.get_rng_state()
-    assert masks(1) == masks(1) != masks(2)
-    assert masks(None) != masks(None)
-    masks(1, 100)
+    one, other = SecretRandomness(CPU), SecretRandomness(CPU)
+    first = masks(one)
+    assert first != masks(one) and first != masks(other)
+    assert masks(SecretRandomness(CPU, 7)) == masks(SecretRandomness(CPU, 7)) != masks(SecretRandomness(CPU, 8))
+    assert masks(SecretRandomness(CPU, 7, 5)) != masks(SecretRandomness(CPU, 7))
     assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(RuntimeError, match="boom"), one.net_draws():
+        torch.rand(5)
+        raise RuntimeError("boom")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_net_draws_from_all_of_the_generator_and_not_from_32_bits():
+    """No seed of torch gives its state, every word of it is random, and its numbers are uniform."""
+    draws = SecretRandomness(CPU)
+    with draws.net_draws():
+        words = torch.get_rng_state()[24 : 24 + 8 * 624].clone().view(torch.int64).numpy()
+        uniform = torch.rand(20_000).numpy()
+        torch.manual_seed(5)
+        seeded = torch.rand(3).tolist()
+    assert len(set(words)) > 600 and words.min() >= 0 and words.max() < 2**32
+    assert stats.kstest(words / 2**32, "uniform").pvalue > 1e-6 < stats.kstest(uniform, "uniform").pvalue
+    assert uniform[:3].tolist() != seeded
+
+
+def test_normals_have_their_tails_and_are_independent():
+    """Each check fails honest noise with a probability below 1e-6; numbers that end at 5.8 deviations fail the last."""
+    draws = SecretRandomness(CPU, 11)
+    numbers = np.concatenate([draws.normal(1_000_001).numpy() for _ in range(4)]).astype(float)
+    count = len(numbers)
+    for power, moment, spread in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96), (6, 15, 10170)):
+        assert abs((numbers**power).mean() - moment) < 5.5 * np.sqrt(spread / count)
+    for lag in (1, 2, 500_001):  # the other of a pair is half a call away
+        assert abs((numbers[lag:] * numbers[:-lag]).mean()) < LIMIT / np.sqrt(count - lag)
+        assert abs((numbers[lag:] ** 2 * numbers[:-lag] ** 2).mean() - 1) < LIMIT * np.sqrt(8 / (count - lag))
+    for edge in (3, 4, 4.5):
+        expected = 2 * stats.norm.sf(edge) * count
+        assert abs((np.abs(numbers) > edge).sum() - expected) < 6 * np.sqrt(expected) + 5
+
+    class Smallest:
+        """A generator that gives the rarest numbers."""
+
+        def integers(self, low, high, size, kind, endpoint):
+            return np.zeros(size, kind)
+
+    draws._noise = Smallest()
+    assert 9.3 < float(draws.normal(1)[0]) < 9.5

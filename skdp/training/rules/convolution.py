@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skdp.training.rules.gradients import Dense, Gradient, gram_is_cheaper, gram_squares, null_records, row_squares
 from skdp.training.rules.rule import Rule
+from skdp.training.rules.sums import RUN, add_products
 
 __all__ = ["CONVOLUTION"]
 
@@ -127,9 +128,10 @@ class Convolved(Gradient):
             return
         grad = self.grad * factors.view(-1, *[1] * (self.grad.dim() - 1))
         weight = out[self.parameters[0]]
-        weight.add_(_weight_gradient(grad, self.inputs, weight, self, self.module.groups))
+        for grads, inputs in zip(grad.split(RUN), self.inputs.split(RUN), strict=True):
+            weight.add_(_weight_gradient(grads, inputs, self))
         if self.bias:
-            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2)))
+            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2), dtype=weight.dtype))
 
     def null(self, ok: Tensor) -> None:
         self.inputs, self.grad = null_records(ok, self.inputs), null_records(ok, self.grad)
@@ -155,27 +157,28 @@ class _ChannelsLast(Dense):
         return self.squares
 
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
-        total = self.values.new_zeros(self.values.shape[1]).addmv_(self.values.t(), factors)
+        total = torch.zeros(1, self.values.shape[1], dtype=out[self.parameters[0]].dtype, device=self.values.device)
+        add_products(factors[:, None], self.values, total)
         out[self.parameters[0]].add_(total.view(self.shape).movedim(-1, 1))
 
     def dense(self, shape: torch.Size) -> Tensor:
         return self.values.view(-1, *self.shape).movedim(-1, 2)
 
 
-def _weight_gradient(grad: Tensor, inputs: Tensor, weight: Tensor, how: Convolved, groups: int) -> Tensor:
+def _weight_gradient(grad: Tensor, inputs: Tensor, how: Convolved) -> Tensor:
     """Torch's own weight gradient of a convolution."""
-    n = len(how.padding)
+    module, n = how.module, len(how.padding)
     return torch.ops.aten.convolution_backward(
         grad,
         inputs,
-        weight,
+        module.weight.detach(),
         None,
-        how.module.stride,
+        module.stride,
         how.padding,
-        how.module.dilation,
+        module.dilation,
         False,
         (0,) * n,
-        groups,
+        module.groups,
         (False, True, False),
     )[1]
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from skdp.training.rules.sums import add_products
+
 __all__ = [
     "Dense",
     "Gradient",
@@ -102,7 +104,7 @@ class Gradient:
         raise TypeError(f"{type(self).__name__} reports no norms")
 
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
-        """Add the sum over records of factor times gradient to ``out[i]`` for each i of `parameters`."""
+        """Add the sum over records of factor times gradient to ``out[i]`` (float64) for each i of `parameters`."""
         raise TypeError(f"{type(self).__name__} cannot be summed")
 
     def null(self, ok: Tensor) -> None:
@@ -129,7 +131,7 @@ class Dense(Gradient):
         return row_squares(self.values)
 
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
-        out[self.parameters[0]].view(-1).addmv_(self.values.t(), factors)
+        add_products(factors[:, None], self.values, out[self.parameters[0]].view(1, -1))
 
     def null(self, ok: Tensor) -> None:
         self.values = null_records(ok, self.values)
@@ -177,11 +179,12 @@ class Outer(Gradient):
             left = left * column
         else:
             right = right * column
+        positions = left.shape[1] if left.dim() == 3 else 1
         if left.dim() == 3:
             left, right = left.flatten(0, 1), right.flatten(0, 1)
-        out[self.parameters[0]].addmm_(left.t(), right)
+        add_products(left, right, out[self.parameters[0]], positions)
         if self.bias:
-            out[self.parameters[1]].add_(left.sum(0))
+            out[self.parameters[1]].add_(left.sum(0, dtype=out[self.parameters[1]].dtype))
 
     def null(self, ok: Tensor) -> None:
         self.left, self.right = null_records(ok, self.left), null_records(ok, self.right)
@@ -232,9 +235,8 @@ class Rows(Gradient):
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
         table = out[self.parameters[0]]
         width = table.shape[-1]
-        table.view(-1, width).index_add_(
-            0, self.indices.reshape(-1), (self.values * factors[:, None, None]).view(-1, width)
-        )
+        values = (self.values * factors[:, None, None]).view(-1, width)
+        table.view(-1, width).index_add_(0, self.indices.reshape(-1), values.to(table.dtype))
 
     def null(self, ok: Tensor) -> None:
         self.values = null_records(ok, self.values)

@@ -1,0 +1,57 @@
+"""Sums over records that one record cannot push far: float32 products of short runs, added up in float64.
+
+A float32 sum rounds at the size of what it holds so far, so in one long run a single record may decide whether
+thousands of small ones behind it are kept or lost, which moves the sum by much more than the record itself. Here a
+record is added up with at most `RUN` others before float64 takes over; the runs without it stay as they are, bit by
+bit. With each record's part at most C in norm, any order of adding up m of them errs by at most
+C m^2 / 2 float32 roundings (2^-24), and adding the sums of `TOGETHER` runs by C RUN TOGETHER^2 / 2 of them; two
+neighbours err by twice that: below `SUM_SLACK` C.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["ACCUMULATOR", "SUM_SLACK", "accumulator", "add_products"]
+
+RUN = 128
+TOGETHER = 8
+SUM_SLACK = 2e-3
+PRODUCTS = 1 << 19  # numbers of products of runs in memory at a time
+ACCUMULATOR = torch.float64
+
+
+def accumulator(device: torch.device) -> torch.dtype:
+    """The type in which sums over records are kept; Apple's accelerators know no float64."""
+    return torch.float32 if device.type == "mps" else ACCUMULATOR
+
+
+def add_products(left: Tensor, right: Tensor, out: Tensor, positions: int = 1) -> None:
+    """Add the sum of outer products to `out`: (rows, p), (rows, d), (p, d).
+
+    Parameters
+    ----------
+    left, right : float32 tensors
+    out : tensor of shape (p, d)
+        Usually float64; changed in place.
+    positions : int
+        Rows of one record, which follow one another. A record bounds the sum of its rows, so runs may be longer by
+        the root of their number.
+    """
+    rows = len(left)
+    run = RUN * max(1, int(positions**0.5))
+    if rows <= run:
+        out.add_(left.t() @ right)
+        return
+    whole = rows - rows % run
+    runs = max(TOGETHER, PRODUCTS // out.numel())
+    for start in range(0, whole, runs * run):
+        part = slice(start, min(whole, start + runs * run))
+        products = torch.bmm(left[part].unflatten(0, (-1, run)).mT, right[part].unflatten(0, (-1, run)))
+        if len(products) > TOGETHER:
+            out.add_(products.sum(0, dtype=out.dtype))
+        else:
+            out.add_(products.sum(0))
+    if whole < rows:
+        out.add_(left[whole:].t() @ right[whole:])
