@@ -18,6 +18,8 @@ __all__ = ["CONVOLUTION"]
 PATCH_BYTES = 1 << 21  # of input patches laid out at a time: what stays in the cache of a core
 PATCH_BYTES_DEVICE = 1 << 28
 SHORT_RUN = 32  # numbers that are too few to copy at full speed
+ENOUGH_CHANNELS = 6  # for torch's own grouped convolution to be faster than products of patches
+GROUPED_CHANNELS = 512  # of all records together that go into one grouped convolution
 
 
 class Convolved(Gradient):
@@ -44,9 +46,31 @@ class Convolved(Gradient):
         weight, positions = self.module.weight, math.prod(self.grad.shape[2:])
         outputs = len(weight) // self.module.groups
         if len(self.grad) and gram_is_cheaper(len(self.grad), positions, outputs, weight[0].numel()):
-            return self._gram_squares(positions)
+            return self._with_unread(self._gram_squares(positions))
+        channels, groups = weight.shape[1], self.module.groups
+        if self.grad.device.type == "cpu" and (channels >= ENOUGH_CHANNELS or groups > 1):
+            return self._with_unread(self._grouped_squares())
         self.written = self._write()
         return sum(part.squared_norms() for part in self.written)
+
+    def _with_unread(self, squares: Tensor) -> Tensor:
+        """NaN where it stands in a pixel that no patch reads, since it may still enter the sum as 0 * NaN."""
+        return squares + 0 * self.inputs.flatten(1).sum(1) if any(self._leftover()) else squares
+
+    def _grouped_squares(self) -> Tensor:
+        """Squared norms of gradients that torch writes out, a group of one convolution for each record."""
+        weight = self.module.weight
+        n = max(1, GROUPED_CHANNELS // self.inputs.shape[1])
+        squares = [self.grad.new_zeros(0)]
+        for grad, inputs in zip(self.grad.split(n), self.inputs.split(n), strict=True):
+            records = len(grad)
+            if records:
+                shape = grad.new_empty(records * len(weight), *weight.shape[1:])
+                one = [t.reshape(1, -1, *t.shape[2:]) for t in (grad, inputs)]
+                written = _weight_gradient(*one, shape, self, records * self.module.groups)
+                squares.append(row_squares(written.view(records, -1)))
+        squares = torch.cat(squares)
+        return squares.add_(row_squares(self.grad.flatten(2).sum(2))) if self.bias else squares
 
     def _leftover(self) -> list[bool]:
         """Per dimension, whether some of the input is read by no patch."""
@@ -56,10 +80,7 @@ class Convolved(Gradient):
 
     def _gram_squares(self, positions: int) -> Tensor:
         parts = [gram_squares(left.mT, patches, self.bias) for left, patches in self._pieces(positions)]
-        squares = torch.cat(parts).view(-1, self.module.groups).sum(1)
-        if any(self._leftover()):  # a pixel that no patch reads may still be NaN and enter the sum as 0 * NaN
-            squares += 0 * self.inputs.flatten(1).sum(1)
-        return squares
+        return torch.cat(parts).view(-1, self.module.groups).sum(1)
 
     def _pieces(self, positions: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Output gradients (n, outputs, positions) and patches (n, positions, width), a few records at a time.
@@ -127,11 +148,12 @@ class Convolved(Gradient):
                 part.add_weighted(factors, out)
             return
         grad = self.grad * factors.view(-1, *[1] * (self.grad.dim() - 1))
-        weight = out[self.parameters[0]]
-        for grads, inputs in zip(grad.split(RUN), self.inputs.split(RUN), strict=True):
-            weight.add_(_weight_gradient(grads, inputs, self))
+        weight, groups = self.module.weight.detach(), self.module.groups
+        total = out[self.parameters[0]]
+        for part, inputs in zip(grad.split(RUN), self.inputs.split(RUN), strict=True):
+            total.add_(_weight_gradient(part, inputs, weight, self, groups))
         if self.bias:
-            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2), dtype=weight.dtype))
+            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2), dtype=total.dtype))
 
     def null(self, ok: Tensor) -> None:
         self.inputs, self.grad = null_records(ok, self.inputs), null_records(ok, self.grad)
@@ -165,20 +187,20 @@ class _ChannelsLast(Dense):
         return self.values.view(-1, *self.shape).movedim(-1, 2)
 
 
-def _weight_gradient(grad: Tensor, inputs: Tensor, how: Convolved) -> Tensor:
-    """Torch's own weight gradient of a convolution."""
+def _weight_gradient(grad: Tensor, inputs: Tensor, weight: Tensor, how: Convolved, groups: int) -> Tensor:
+    """Torch's own weight gradient of a convolution; of `weight`, only the shape counts."""
     module, n = how.module, len(how.padding)
     return torch.ops.aten.convolution_backward(
         grad,
         inputs,
-        module.weight.detach(),
+        weight,
         None,
         module.stride,
         how.padding,
         module.dilation,
         False,
         (0,) * n,
-        module.groups,
+        groups,
         (False, True, False),
     )[1]
 
