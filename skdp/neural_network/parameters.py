@@ -10,10 +10,11 @@ import numpy as np
 
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
+from skdp.training.clipping import CLIPPINGS
 
 __all__ = ["bounds_array", "check_parameters"]
 
-_CLIPPINGS = ("flat", "automatic", "global", "per-layer", "adaptive")
+_CLIPPINGS = (*CLIPPINGS, "adaptive")
 
 
 def check_parameters(estimator: Any) -> None:
@@ -63,7 +64,7 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a wrong shape, or a low that is not below its high.
+        For a wrong shape, a low that is not below its high, or a width that is infinite in float64.
     """
     try:
         array = np.array(bounds, dtype=np.float64)
