@@ -76,10 +76,13 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}; pass one (low, high) for all, or an array of shape ({columns}, 2)"
         )
-    wrong = np.flatnonzero(~(np.isfinite(array).all(axis=1) & (array[:, 0] < array[:, 1])))
+    low, high = array.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = np.flatnonzero(~(np.isfinite(high - low) & (low < high)))
     if len(wrong):
         raise ValueError(
-            f"{name}: column {wrong[0]} has bounds {tuple(array[wrong[0]].tolist())}; low must be finite and below high"
+            f"{name}: column {wrong[0]} has bounds {tuple(array[wrong[0]].tolist())}; low must be finite and below "
+            "high, and high - low finite"
         )
     return array
 

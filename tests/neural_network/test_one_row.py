@@ -13,9 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from linear_fits import SEEDED, classifier, regressor
+from sklearn.base import clone
 
 from skdp import DPClassifier, DPRegressor
+from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.problem import classification_problem, regression_problem
+from skdp.neural_network.scaling import scale_targets
 
 
 class Stubborn(float):
@@ -199,3 +203,30 @@ def test_targets_of_three_dimensions_are_refused_whatever_they_hold(rows):
     y[list(rows)] = np.nan
     with pytest.raises(ValueError, match=r"its rows have shape \(2, 2\)"):
         regression_problem(DPRegressor(on_invalid="null"), NUMBERS, y, None)
+
+
+@pytest.mark.parametrize("weight", [1e300, 10**400, "much", 1e-300, np.longdouble("1e4000"), 1j])
+@pytest.mark.filterwarnings("error", "ignore::skdp.exceptions.InsecureNoiseWarning")
+def test_a_fit_says_nothing_about_one_odd_weight(blobs, weight):
+    X, y = blobs
+    model = classifier(on_invalid="null", epsilon=10.0, **SEEDED)
+    model.fit(X, y, sample_weight=objects([weight, *[1.0] * 399]))
+    if weight != 1e300:  # too large for float64, or for float32 too small, or no number: the null row
+        nulled = clone(model).fit(X, y, sample_weight=np.r_[0.0, np.ones(399)])
+        assert all(
+            torch.equal(a, b) for a, b in zip(model.module_.parameters(), nulled.module_.parameters(), strict=True)
+        )
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_fit_says_nothing_about_one_huge_target(slope):
+    X, y = slope
+    regressor(on_invalid="null", epsilon=10.0, y_bounds=(-8e307, 8e307)).fit(X, np.r_[1.7e308, y[1:]])
+
+
+def test_bounds_of_any_finite_width_scale_without_overflow():
+    with np.errstate(all="raise"):
+        scaled = scale_targets(np.array([-1.7e308, 0.0, 8e307]), np.array([[-8e307, 8e307]]))
+    assert scaled.tolist() == [-1, 0, 1]
+    with pytest.raises(ValueError, match=r"y_bounds: column 0 .* high - low finite"):
+        bounds_array("y_bounds", (-1e308, 1e308), 1)
