@@ -236,7 +236,9 @@ class FitRun:
         else:
             targets = torch.from_numpy(scale_targets(problem.targets, estimates.target_bounds))
         if weights is not None:
-            weights = torch.from_numpy(weights.astype(np.float32)).to(device)
+            # Clipped, for a warning about an overflow would tell that there is such a weight.
+            weights = np.minimum(weights, np.finfo(np.float32).max).astype(np.float32)
+            weights = torch.from_numpy(weights).to(device)
         return PrivateRows(as_inputs(inputs).to(device), targets.to(device), weights)
 
     def _check_module(self) -> None:

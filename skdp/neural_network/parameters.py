@@ -10,10 +10,11 @@ import numpy as np
 
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
+from skdp.training.clipping import CLIPPINGS
 
 __all__ = ["bounds_array", "check_parameters"]
 
-_CLIPPINGS = ("flat", "automatic", "global", "per-layer", "adaptive")
+_CLIPPINGS = (*CLIPPINGS, "adaptive")
 
 
 def check_parameters(estimator: Any) -> None:
@@ -63,7 +64,7 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        For a wrong shape, or a low that is not below its high.
+        For a wrong shape, a low that is not below its high, or a width that is infinite in float64.
     """
     try:
         array = np.array(bounds, dtype=np.float64)
@@ -75,10 +76,13 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
         raise ValueError(
             f"{name} has shape {array.shape}; pass one (low, high) for all, or an array of shape ({columns}, 2)"
         )
-    wrong = np.flatnonzero(~(np.isfinite(array).all(axis=1) & (array[:, 0] < array[:, 1])))
+    low, high = array.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        wrong = np.flatnonzero(~(np.isfinite(high - low) & (low < high)))
     if len(wrong):
         raise ValueError(
-            f"{name}: column {wrong[0]} has bounds {tuple(array[wrong[0]].tolist())}; low must be finite and below high"
+            f"{name}: column {wrong[0]} has bounds {tuple(array[wrong[0]].tolist())}; low must be finite and below "
+            "high, and high - low finite"
         )
     return array
 

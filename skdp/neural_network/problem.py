@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
-from sklearn.utils.validation import _check_y
+import pandas as pd
+from sklearn.utils.multiclass import check_classification_targets
 
 from skdp.contract import Public
 from skdp.exceptions import PrivacyLeakWarning
+from skdp.neural_network.cells import as_array
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
@@ -72,7 +72,8 @@ class Problem:
 
 def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Problem:
     """Check and encode a classification problem."""
-    inputs, y, weights, null, facts, assumptions = _common(estimator, X, read_labels(y), sample_weight)
+    given, y = as_array(y), read_labels(y, estimator.on_invalid)
+    inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     y = _column(y)
     notes = []
     if estimator.classes is None:
@@ -86,7 +87,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
         facts.append("classes (read from y)")
     else:
         classes = _given_classes(estimator.classes)
-        _check_kinds(classes, y[~null])
+        _check_kinds(classes, given, y[~null] if estimator.on_invalid == "raise" else None)
         facts.append("classes")
     if len(classes) < 2:
         raise ValueError(
@@ -97,9 +98,8 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     unknown = (index < 0) & ~null
     if unknown.any():
         if estimator.on_invalid == "raise":
-            hint = (
-                "; continuous targets need DPRegressor" if y.dtype.kind == "f" and (y[unknown] % 1 != 0).any() else ""
-            )
+            fractions = read_numbers("y", y[unknown].astype(object), "null") % 1 > 0
+            hint = "; continuous targets need DPRegressor" if fractions.any() else ""
             raise ValueError(
                 f"y contains labels which are not in classes={classes.tolist()} ({int(unknown.sum())} rows){hint}; add "
                 "them, or pass on_invalid='null' to leave such rows out"
@@ -118,10 +118,9 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     """Check and encode a regression problem with one or several targets."""
     y = y if y is None else read_numbers("y", y, estimator.on_invalid)
     inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
-    y = _check_y(y, multi_output=True, y_numeric=True) if not null.any() else y.astype(np.float64)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
-    targets = y.reshape(len(y), -1).astype(np.float64)
+    targets = y.reshape(len(y), -1)
     public = _public(estimator, inputs, targets.shape[1], "regression")
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(null[:, None], 0.0, targets)
@@ -138,6 +137,10 @@ def _common(estimator, X, y, sample_weight):
     inputs = encode_features(estimator, X, reset=True)
     if y.ndim == 0:
         raise ValueError("y must be an array with one entry per row, not a single value")
+    if y.ndim > 2 or 0 in y.shape[1:]:
+        raise ValueError(
+            f"y should be a 1d array, or have one column per target, but its rows have shape {y.shape[1:]}"
+        )
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
@@ -157,9 +160,11 @@ def _common(estimator, X, y, sample_weight):
 
 def _classes_of(y: np.ndarray) -> np.ndarray:
     """The distinct labels of y, where no list was given."""
-    if y.dtype.kind == "O" and 0 < sum(isinstance(label, str) for label in y) < len(y):
+    text = sum(isinstance(label, str) for label in y) if y.dtype.kind == "O" else 0
+    if 0 < text < len(y):
         raise ValueError("y mixes text and numbers as labels; make them all of one kind, or pass classes=[...]")
     try:
+        y = np.asarray(y.tolist()) if y.dtype.kind == "O" and not text else y
         check_classification_targets(y)
     except ValueError as error:
         raise ValueError(f"{error} For continuous targets use DPRegressor") from None
@@ -179,17 +184,26 @@ def _given_classes(classes: Any) -> np.ndarray:
     return found
 
 
-def _check_kinds(classes: np.ndarray, y: np.ndarray) -> None:
-    """Labels that can never match because one side is text and the other is not."""
+def _check_kinds(classes: np.ndarray, given: Any, cells: np.ndarray | None) -> None:
+    """Refuse labels that can never match because one side is text and the other is not.
 
-    def is_text(labels: np.ndarray) -> bool:
-        return labels.dtype.kind in "US" or labels.dtype.kind == "O" and all(isinstance(v, str) for v in labels)
-
-    if not len(y) or is_text(classes) == is_text(y) or (y.dtype.kind == "O" and not is_text(y)):
+    The type that y declares is public. Labels that are mere objects are looked at only where invalid rows raise, when
+    they are passed as `cells`.
+    """
+    dtype = getattr(given, "dtype", np.dtype(object))  # the labels of a list are objects
+    if isinstance(dtype, pd.StringDtype) or dtype.kind in "US":
+        text = True
+    elif dtype.kind != "O":
+        text = False
+    elif cells is not None and len({isinstance(label, str) for label in cells}) == 1:
+        text = isinstance(cells[0], str)
+    else:
         return
-    kinds = ["text" if is_text(labels) else "numbers" for labels in (classes, y)]
+    if text == (classes.dtype.kind in "US"):
+        return
     raise ValueError(
-        f"classes={classes.tolist()} are {kinds[0]}, but the labels in y are {kinds[1]}: give both the same type. "
+        f"classes={classes.tolist()} are {'numbers' if text else 'text'}, but the labels in y are "
+        f"{'text' if text else 'numbers'}: give both the same type. "
         "(VotingClassifier, BaggingClassifier and StackingClassifier hand over labels encoded as 0, 1, ...: give "
         "their members classes=range(n_classes))"
     )
@@ -197,11 +211,18 @@ def _check_kinds(classes: np.ndarray, y: np.ndarray) -> None:
 
 def positions(classes: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Index of each label in `classes`, -1 where it is not among them."""
-    if y.dtype.kind == "O":
-        known = {label: i for i, label in enumerate(classes.tolist())}
-        return np.array([known.get(v, -1) if isinstance(v, Hashable) else -1 for v in y.tolist()], dtype=np.int64)
-    index = np.searchsorted(classes, y).clip(0, len(classes) - 1)
-    return np.where(classes[index] == y, index, -1)
+    if y.dtype.kind in "fiub" and classes.dtype.kind in "fiub":
+        index = np.searchsorted(classes, y).clip(0, len(classes) - 1)
+        return np.where(classes[index] == y, index, -1)
+    known = {label: i for i, label in enumerate(classes.tolist())}
+    return np.array([_position(known, label) for label in y.tolist()], dtype=np.int64)
+
+
+def _position(known: dict[Any, int], label: Any) -> int:
+    try:
+        return known.get(label, -1)
+    except Exception:  # it has no hash, or an odd one: no class has
+        return -1
 
 
 def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Public:
@@ -252,5 +273,5 @@ def _column(y: np.ndarray) -> np.ndarray:
         )
         return y.ravel()
     if y.ndim != 1:
-        raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead ({type_of_target(y)})")
+        raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead")
     return y

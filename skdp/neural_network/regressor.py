@@ -68,7 +68,8 @@ class DPRegressor(RegressorMixin, DPEstimator):
         *Public* rows on which scoring and early-stopping callbacks may look.
     on_invalid : {"raise", "null"}, default="raise"
         Rows with missing, infinite or unknown values: an error that names the column, or rows that count for
-        nothing.
+        nothing. A type that X or y declares for all its cells is public, and an error where it is text or dates; of
+        Python objects (lists, dtype object) each is read by itself, so that a column of text nulls every row.
     device : str, default="auto"
         "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where the work is worth it.
     max_physical_batch_size : int or "auto", default="auto"

@@ -13,13 +13,13 @@ def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
     if bounds is None:
         return inputs
     low, high = bounds[:, 0], bounds[:, 1]
-    return 2 * (np.clip(inputs, low, high) - low) / (high - low) - 1
+    return 2 * ((np.clip(inputs, low, high) - low) / (high - low)) - 1
 
 
 def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Targets clipped to their bounds and mapped to [-1, 1], as float32."""
     low, high = (bounds[0] if targets.ndim == 1 else bounds.T) if len(bounds) == 1 else bounds.T
-    return (2 * (np.clip(targets, low, high) - low) / (high - low) - 1).astype(np.float32)
+    return (2 * ((np.clip(targets, low, high) - low) / (high - low)) - 1).astype(np.float32)
 
 
 def as_inputs(inputs: np.ndarray) -> torch.Tensor:

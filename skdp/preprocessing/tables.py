@@ -48,7 +48,14 @@ def check_columns(schema: Schema, X: Any) -> None:
 def as_array(X: Any) -> np.ndarray:
     """X as a two-dimensional array with its values untouched; lists keep their mixed types."""
     dtype = None if hasattr(X, "dtype") or hasattr(X, "columns") else object
-    return check_array(X, dtype=dtype, ensure_all_finite=False)
+    # The dimensions are checked here because scikit-learn's message prints the array.
+    array = check_array(X, dtype=dtype, ensure_all_finite=False, ensure_2d=False, allow_nd=True)
+    if array.ndim != 2:
+        raise ValueError(
+            f"Expected 2D array, got {array.ndim}D array instead. Reshape your data: one row per record, one column "
+            "per column of the schema"
+        )
+    return array
 
 
 def column_values(X: Any, index: int, name: str) -> np.ndarray:
@@ -63,9 +70,7 @@ def as_float(name: str, values: np.ndarray) -> np.ndarray:
     try:
         if values.dtype.kind in "cmM":
             raise TypeError
-        number[present] = values[present].astype(np.float64)
-    except OverflowError:
-        number[present] = [_huge(value) for value in values[present]]
+        number[present] = _floats(values[present])
     except (TypeError, ValueError):
         remedy = _not_a_number(name, values[present])
         raise ValueError(f"column {name!r} is numeric in the schema but holds {remedy}") from None
@@ -105,12 +110,21 @@ def _not_a_number(name: str, present: np.ndarray) -> str:
             f"text that is not numeric; if most of it is, use pd.to_numeric(table[{name!r}], errors='coerce') and "
             f"Column({name!r}, ..., missing=True), otherwise declare categories=(...)"
         )
-    odd = sorted(kind.__name__ for kind in types if not issubclass(kind, (str, int, float, np.number)))
+    odd = sorted(kind.__name__ for kind in types if not issubclass(kind, (str, int, float, np.integer, np.floating)))
     return f"values of type {', '.join(odd)}, which are not real numbers; convert it, or leave the column out"
 
 
-def _huge(value: Any) -> float:
-    """A number as float, infinite where it does not fit."""
+def _floats(values: np.ndarray) -> np.ndarray:
+    """float64, infinite where a number does not fit."""
+    if values.dtype.kind == "O":
+        return np.array([_float(value) for value in values], dtype=np.float64)
+    with np.errstate(over="ignore"):
+        return values.astype(np.float64)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, np.complexfloating | np.datetime64 | np.timedelta64):
+        raise TypeError  # numpy would drop the imaginary part, or the unit
     try:
         return float(value)
     except OverflowError:

@@ -424,3 +424,30 @@ def test_scikit_learn_checks():
     failed = {r["check_name"]: repr(r["exception"]) for r in results if r["status"] == "failed"}
     assert not failed, failed
     assert sum(r["status"] == "passed" for r in results) > 30
+
+
+# ------------------------------------------------------------------ messages quote no cell
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([10**400, "alice 555-1234"], "text that is not numeric"),
+        ([1.0, np.complex128(555 + 1j)], "values of type complex128"),
+        ([1.0, np.datetime64("0555-01-01", "ns")], "dates"),
+        ([1.0, np.timedelta64(555, "ns")], "time spans"),
+    ],
+    ids=["text beside a huge integer", "complex", "date", "time span"],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_cell_that_is_no_number_is_refused_by_its_type(values, kind):
+    with pytest.raises(ValueError, match=f"column 'a' is numeric in the schema but holds {kind}") as error:
+        one(Column("a", low=0, high=1), pd.Series(values, dtype=object))
+    assert "555" not in str(error.value) and error.value.__suppress_context__
+
+
+@pytest.mark.parametrize("X", [["alice 555"], np.array([555.25, 7.0])], ids=["list", "array"])
+def test_an_array_of_one_dimension_is_not_printed(X):
+    encoder = SchemaEncoder(Schema([Column("a", low=0, high=1)]))
+    for use in (encoder.fit, encoder.check):
+        with pytest.raises(ValueError, match="Expected 2D array, got 1D array instead. Reshape your data") as error:
+            use(X)
+        assert "555" not in str(error.value)
