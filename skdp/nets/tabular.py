@@ -7,7 +7,7 @@ privacy cost, and they bound every record's gradient by its residual, which is w
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from skdp.contract import Public
 from skdp.nets.pace import ADAPTIVE_SIGNAL, INTERCEPT, STEPS, PaceKeeper
 
-__all__ = ["StepLength", "TabularFeatures", "TabularModule", "TabularNet", "nonlinear_share", "step_length"]
+__all__ = [
+    "StepLength",
+    "TabularFeatures",
+    "TabularModule",
+    "TabularNet",
+    "capped_signal",
+    "nonlinear_share",
+    "step_length",
+]
 
 _MAX_WIDTH = 6144
 _MAX_FEATURES = 6e7
@@ -26,7 +34,29 @@ _NUMERIC_WEIGHT = 4.0
 _THRESHOLD = 1.5
 
 
-def nonlinear_share(public: Public, signal: float, n_variables: int | None = None) -> float:
+def capped_signal(public: Public, signal: float) -> float:
+    """Signal of which more would change no automatic value: privacy noise is then far below sampling noise.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows; ``inf`` for a fit without noise.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> capped_signal(Public(n=100, input_shape=(3,), n_outputs=1, task="binary"), math.inf)
+    1000.0
+    """
+    return min(signal, 10.0 * public.n)
+
+
+def nonlinear_share(public: Public, signal: float) -> float:
     """Share of the row energy that nonlinear features may take, from 0 (a linear model) to almost 1.
 
     Parameters
@@ -34,8 +64,6 @@ def nonlinear_share(public: Public, signal: float, n_variables: int | None = Non
     public : Public
     signal : float
         Gaussian-DP parameter of the budget times the number of rows.
-    n_variables : int, optional
-        Number of variables, where a group of indicator columns is one; the number of columns when None.
 
     Returns
     -------
@@ -48,8 +76,7 @@ def nonlinear_share(public: Public, signal: float, n_variables: int | None = Non
     >>> round(nonlinear_share(small, signal=180.0), 2)
     0.02
     """
-    variables = n_variables or math.prod(public.input_shape)
-    per_variable = effective_signal(public, signal) / max(variables, 1)
+    per_variable = effective_signal(public, signal) / max(count_variables(public), 1)
     return per_variable**2 / (per_variable**2 + 40.0**2)
 
 
@@ -84,7 +111,7 @@ class StepLength:
     momentum: float
 
 
-def step_length(public: Public, signal: float, n_variables: int | None = None) -> StepLength:
+def step_length(public: Public, signal: float) -> StepLength:
     """Clip norm and total step length from public quantities.
 
     The noise in an unlearnt weight is held near one for log-odds and near a third for regression outputs
@@ -96,8 +123,6 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
     public : Public
     signal : float
         Gaussian-DP parameter of the budget times the number of rows.
-    n_variables : int, optional
-        As in `nonlinear_share`.
 
     Returns
     -------
@@ -109,7 +134,8 @@ def step_length(public: Public, signal: float, n_variables: int | None = None) -
     >>> step_length(Public(n=20000, input_shape=(8,), n_outputs=1, task="regression"), signal=4000.0).clip
     0.4
     """
-    share = nonlinear_share(public, signal, n_variables)
+    signal = capped_signal(public, signal)
+    share = nonlinear_share(public, signal)
     if public.task == "regression":
         clip, noise = min(max(signal / 10000, 0.2), 0.6), 0.22 * (1 - share) + 0.35 * share
     else:
@@ -147,8 +173,8 @@ class TabularNet(BaseEstimator):
     interactions : int, default=256
         Random Fourier features of all columns together.
     categorical : array-like of bool, shape (n_features,) or None, default=None
-        Which columns are indicators (0 or 1) of categories. This is public schema. None takes every column as
-        numeric in [-1, 1].
+        Which columns are indicators (0 or 1) of categories. This is public schema. None takes those that are
+        otherwise known to be: by public bounds (0, 1), or found by charged histograms.
     adaptive : bool, default=True
         Whether classifiers of large tables shorten their steps where released gradients show little signal.
 
@@ -190,7 +216,18 @@ class TabularNet(BaseEstimator):
         self.interactions = interactions
         self.categorical = categorical
 
-    def build(self, public: Public, signal: float = math.inf, categorical: Any = None) -> TabularModule:
+    def informed(self, public: Public) -> Public:
+        """What is public with the indicator columns that this specification names, where it names them."""
+        if self.categorical is None:
+            return public
+        columns, mask = math.prod(public.input_shape), np.asarray(self.categorical, bool).ravel()
+        if len(mask) != columns:
+            raise ValueError(
+                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
+            )
+        return replace(public, indicators=tuple(np.flatnonzero(mask).tolist()))
+
+    def build(self, public: Public, signal: float = math.inf) -> TabularModule:
         """Build the net for data of a public shape.
 
         Parameters
@@ -198,8 +235,6 @@ class TabularNet(BaseEstimator):
         public : Public
         signal : float, default=inf
             Gaussian-DP parameter of the budget times the number of rows.
-        categorical : array-like of bool or None
-            Used where the specification itself names no indicator columns; the public ones when None.
 
         Returns
         -------
@@ -210,43 +245,34 @@ class TabularNet(BaseEstimator):
         ValueError
             For a share outside [0, 1], negative counts, or a mask of the wrong length.
         """
-        columns = math.prod(public.input_shape)
-        signal = min(signal, 10.0 * public.n)
-        mask = self._mask(columns, public.indicator_mask if categorical is None else categorical)
+        public, signal = self.informed(public), capped_signal(public, signal)
         for name in ("frequencies", "bins", "interactions"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
                 raise ValueError(f"TabularNet({name}={value!r}) must be a whole number, 0 or more")
         if isinstance(self.nonlinear, str) and self.nonlinear == "auto":
-            share = nonlinear_share(public, signal, count_variables(mask))
+            share = nonlinear_share(public, signal)
             share = 0.0 if share < 0.05 else share  # not worth the time of thousands of columns
         elif isinstance(self.nonlinear, int | float) and 0 <= self.nonlinear <= 1:
             share = float(self.nonlinear)
         else:
             raise ValueError(f"TabularNet(nonlinear={self.nonlinear!r}) must be 'auto' or lie in [0, 1]")
+        mask = public.indicator_mask
         features = TabularFeatures(mask, share, self.frequencies, self.bins, self.interactions, public.n)
         module = TabularModule(features, public.n_outputs)
         if signal > 0:
-            go = step_length(public, signal, count_variables(mask))
+            go = step_length(public, signal)
             # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
             module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / go.steps)
             if self.adaptive and share and _is_paced(public, signal):
                 module.pace = PaceKeeper(module.head.weight, go.clip * math.sqrt(go.steps) / signal)
         return module
 
-    def _mask(self, columns: int, categorical: Any) -> np.ndarray:
-        given = categorical if self.categorical is None else self.categorical
-        mask = np.asarray(given, bool).ravel()
-        if len(mask) != columns:
-            raise ValueError(
-                f"TabularNet(categorical=...) has {len(mask)} entries for {columns} columns; give one per column"
-            )
-        return mask
 
-
-def count_variables(mask: np.ndarray) -> int:
+def count_variables(public: Public) -> int:
     """Variables behind the columns; a categorical one is taken to have about eight categories."""
-    return int((~mask).sum() + math.ceil(mask.sum() / 8))
+    indicators = len(public.indicators)
+    return math.prod(public.input_shape) - indicators + math.ceil(indicators / 8)
 
 
 class TabularFeatures(nn.Module):

@@ -39,7 +39,7 @@ class Recipe:
     average: float
 
 
-def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -> Recipe:
+def auto_recipe(public: Public, signal: float) -> Recipe:
     """Training numbers for `skdp.nets.TabularNet`.
 
     A full-batch fit is one Gaussian release whatever its number of steps, so only the total step length
@@ -51,8 +51,6 @@ def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -
     public : Public
     signal : float
         Gaussian-DP parameter of the budget times the number of rows.
-    n_variables : int, optional
-        Number of variables, where a group of indicator columns is one; the number of columns when None.
 
     Returns
     -------
@@ -72,8 +70,6 @@ def auto_recipe(public: Public, signal: float, n_variables: int | None = None) -
     """
     if not signal > 0:
         raise ValueError(f"signal={signal!r} must be positive: the budget's mu times the number of rows")
-    # Beyond ten times the rows privacy noise is far below sampling noise and no value changes.
-    signal = min(signal, 10.0 * public.n)
-    go = step_length(public, signal, n_variables)
+    go = step_length(public, signal)
     rate = min(1.0, _FULL_BATCH_ROWS / public.n)
     return Recipe(rate, go.steps, go.lr, go.momentum, go.clip, 0.5)

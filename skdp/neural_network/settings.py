@@ -8,7 +8,7 @@ from typing import Any
 
 from skdp.contract import Public
 from skdp.nets import TabularNet
-from skdp.nets.tabular import count_variables
+from skdp.nets.tabular import capped_signal
 from skdp.neural_network.recipe import Recipe, auto_recipe
 
 __all__ = ["resolve_settings", "steps_per_epoch"]
@@ -29,12 +29,11 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
     epochs : int or None
         The user's number of epochs.
     """
-    # More signal than this changes no automatic value, and keeps a fit without noise finite.
-    signal = min(mu, 10.0) * public.n
+    signal = mu * public.n
     if isinstance(spec, TabularNet):
-        auto = auto_recipe(public, signal, count_variables(public.indicator_mask))
+        auto = auto_recipe(spec.informed(public), signal)
     else:
-        auto = _for_any_net(public, signal, given.get("max_grad_norm", 1.0))
+        auto = _for_any_net(public, capped_signal(public, signal), given.get("max_grad_norm", 1.0))
     settings = replace(auto, **given)
     if epochs is not None:
         settings = replace(settings, steps=epochs * steps_per_epoch(settings.sampling_rate))

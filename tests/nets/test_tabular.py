@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -97,7 +100,8 @@ def test_nonlinear_share_grows_with_signal_and_is_limited_by_rows():
     shares = [nonlinear_share(public, s) for s in (10.0, 100.0, 1000.0, 1e5, 1e9)]
     assert shares == sorted(shares) and shares[0] < 0.01
     assert shares[-1] == pytest.approx(100**2 / (100**2 + 40**2), rel=1e-3)
-    assert nonlinear_share(public, 100.0, n_variables=1) > nonlinear_share(public, 100.0)
+    coded = replace(public, indicators=tuple(range(math.prod(public.input_shape))))
+    assert nonlinear_share(coded, 100.0) > nonlinear_share(public, 100.0)
 
 
 def test_width_is_bounded_for_wide_tables():
@@ -142,7 +146,7 @@ def test_the_whole_threshold_is_a_fixed_part_of_the_step_length():
     """A bin needs a mean gradient of 1.5 noise standard deviations to grow at all."""
     public = Public(16346, (13,), 1, "regression")
     net = TabularNet(categorical=np.arange(13) >= 8).build(public, 4620.0)
-    go = step_length(public, 4620.0, 9)
+    go = step_length(replace(public, indicators=tuple(range(8, 13))), 4620.0)
     assert float(net.threshold) * go.steps == pytest.approx(1.5 * go.clip / 4620.0 * go.length, rel=1e-4)
 
 
@@ -159,8 +163,17 @@ def test_is_a_specification():
     assert clone(spec).get_params() == spec.get_params()
     public = Public(1000, (3,), 1, "binary")
     mask = [True, False, False]
-    assert len(TabularNet().build(public, 500.0, categorical=mask).features.indicator) == 1
-    assert len(TabularNet(categorical=~np.array(mask)).build(public, 500.0, categorical=mask).features.indicator) == 2
+    coded = replace(public, indicators=tuple(np.flatnonzero(mask).tolist()))
+    assert len(TabularNet().build(coded, 500.0).features.indicator) == 1
+    assert len(TabularNet(categorical=~np.array(mask)).build(coded, 500.0).features.indicator) == 2
+
+
+def test_indicators_that_a_specification_names_count_as_those_that_are_public():
+    public, mask = Public(20000, (30,), 1, "binary"), np.arange(30) >= 5
+    named, known = TabularNet(categorical=mask), replace(public, indicators=tuple(range(5, 30)))
+    assert named.informed(public) == known == TabularNet().informed(known) == named.informed(known)
+    one, two = named.build(public, 3000.0), TabularNet().build(known, 3000.0)
+    assert one.features.share == two.features.share and torch.equal(one.threshold, two.threshold)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from skdp.contract import Public
 from skdp.nets.tabular import TabularNet, step_length
 from skdp.neural_network.recipe import auto_recipe
+from skdp.neural_network.settings import resolve_settings
 
 CASES = [
     (task, n, columns, mu)
@@ -75,6 +78,17 @@ def test_infinite_signal_equals_a_large_one():
 def test_nonsense_signal_is_named(signal):
     with pytest.raises(ValueError, match="signal"):
         auto_recipe(public("binary", 100, 3), signal)
+
+
+def test_columns_named_as_indicators_count_as_public_ones():
+    data = public("multiclass", 5000, 40)
+    known = replace(data, indicators=tuple(range(4, 40)))
+    named = TabularNet(categorical=np.arange(40) >= 4)
+    settings = [
+        resolve_settings(*given, {}, None)
+        for given in ((data, 0.5, named), (known, 0.5, TabularNet()), (data, 0.5, TabularNet()))
+    ]
+    assert settings[0] == settings[1] != settings[2]
 
 
 def test_depends_on_public_numbers_only():
