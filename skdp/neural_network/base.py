@@ -110,7 +110,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         given = work._given_estimates(problem)
         delta = resolve_delta(work.delta, problem.public.n)
         programme = draw_up(work, problem.public, delta, work._missing(problem.public, problem.tokens))
-        planned = make_statement(work, problem, programme, given, None, "complete")
+        planned = make_statement(work, problem, programme, given, None)
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         check_composes(planned, [_statement(s) for s in [earlier, *self._failed_fits()] if s is not None])
         warn_all(public_warnings(work, programme))
@@ -125,7 +125,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             if book.reservation is not None and any(book.executed(book.reservation).values()):
                 # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
                 executed = book.executed(book.reservation)
-                lost = make_statement(work, problem, programme, given, executed, "interrupted")
+                lost = make_statement(work, problem, programme, given, executed)
                 self._failed = [*self._failed_fits(), lost.to_dict()]
             raise
         self.__dict__ = work.__dict__
@@ -220,8 +220,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._built_for = (vars(programme.public), programme.signal)
         self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        status = "interrupted" if not complete else "resumed" if training is not None else "complete"
-        statement = make_statement(self, problem, programme, estimates, executed, status)
+        statement = make_statement(self, problem, programme, estimates, executed, training is not None)
         if earlier is not None:
             statement = compose([_statement(earlier), statement])
         self._statement = statement.to_dict()

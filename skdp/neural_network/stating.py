@@ -54,7 +54,7 @@ def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
 
 
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
-                   status: str) -> PrivacyStatement:  # fmt: skip
+                   resumed: bool = False) -> PrivacyStatement:  # fmt: skip
     """The statement of one fit; `executed` None means the whole plan."""
     facts, assumptions = list(problem.facts), list(problem.assumptions)
     if estimates.feature_bounds is not None and "feature bounds" not in programme.estimates:
@@ -81,7 +81,7 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         public=facts,
         assumptions=assumptions,
         warnings=[*problem.warnings, *notes, *estimates.warnings],
-        status=status,
+        resumed=resumed,
         reproducible_noise=estimator.insecure_noise_seed is not None,
     )
 
