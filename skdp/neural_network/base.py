@@ -19,14 +19,14 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Public
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
-from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, restore
+from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, refuse_to_forget, restore
 from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up, given_settings
 from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import check_composes, make_statement, public_warnings, warn_all
+from skdp.neural_network.stating import all_together, make_statement, public_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
 
@@ -112,21 +112,30 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         programme = draw_up(work, problem.public, delta, work._missing(problem.public, problem.tokens))
         planned = make_statement(work, problem, programme, given, None)
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
-        check_composes(planned, [_statement(s) for s in [earlier, *self._failed_fits()] if s is not None])
+        failed = self._failed_fits()
+        total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
         warn_all(public_warnings(work, programme))
         path = checkpoint and checkpoint.path
         book = FitBook()
-        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, earlier,
-                          self._failed_fits())  # fmt: skip
+        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
+                          earlier, failed)  # fmt: skip
+        # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit that
+        # returns replaces it by its statement.
+        self._failed = [*failed, planned.to_dict()]
         try:
             with exclusive(path):
+                refuse_to_forget(path, type(self))
                 work._train(problem, programme, given, journal, book, earlier, context=context)
+                journal.returned()
         except BaseException:
-            if book.reservation is not None and any(book.executed(book.reservation).values()):
+            executed = {} if book.reservation is None else book.executed(book.reservation)
+            if any(executed.values()):
                 # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
-                executed = book.executed(book.reservation)
-                lost = make_statement(work, problem, programme, given, executed)
-                self._failed = [*self._failed_fits(), lost.to_dict()]
+                self._failed = [*failed, make_statement(work, problem, programme, given, executed).to_dict()]
+            elif failed:
+                self._failed = failed
+            else:
+                del self._failed
             raise
         self.__dict__ = work.__dict__
         context.call_on_fit_task_end(estimator=self)
@@ -163,12 +172,13 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             warn_all(public_warnings(work, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
-                              saved.earlier, list(saved.failed))  # fmt: skip
+                              saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
             # On disk before anything is built or drawn, so that a second resume counts what this one may spend.
             book.reopen(book.reservation, programme.charge, lease=journal.lease)
             journal.write(saved.estimates, saved.training)
             work._failed = list(saved.failed)
             work._train(problem, programme, saved.estimates, journal, book, saved.earlier, training=saved.training)
+            journal.returned()
         return work
 
     def privacy_charge(self, public: Public, scale: float) -> Charge:

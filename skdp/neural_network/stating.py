@@ -12,7 +12,7 @@ from skdp.accounting import PrivacyStatement, compose
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.mechanisms import resolve_mechanism
 
-__all__ = ["check_composes", "make_statement", "public_warnings", "warn_all"]
+__all__ = ["all_together", "make_statement", "public_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
@@ -86,17 +86,17 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
     )
 
 
-def check_composes(planned: PrivacyStatement, others: list[PrivacyStatement]) -> None:
-    """Refuse a fit whose cost could not be added to that of earlier ones, before it costs anything.
+def all_together(planned: PrivacyStatement, others: list[PrivacyStatement]) -> PrivacyStatement:
+    """Statement of a planned fit with earlier ones; refuses, before it costs anything, one that cannot be added.
 
     Raises
     ------
     ValueError
     """
     if not others:
-        return
+        return planned
     try:
-        compose([*others, planned])
+        return compose([*others, planned])
     except ValueError as error:
         raise ValueError(
             "this fit cannot be accounted for together with earlier ones of the same estimator (with "
