@@ -57,9 +57,10 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
                    resumed: bool = False) -> PrivacyStatement:  # fmt: skip
     """The statement of one fit; `executed` None means the whole plan."""
     facts, assumptions = list(problem.facts), list(problem.assumptions)
-    if estimates.feature_bounds is not None and "feature bounds" not in programme.estimates:
+    paid = (*programme.estimates, *estimates.reused)
+    if estimates.feature_bounds is not None and "feature bounds" not in paid:
         facts.append("feature bounds")
-    if estimates.target_bounds is not None and "target bounds" not in programme.estimates:
+    if estimates.target_bounds is not None and "target bounds" not in paid:
         facts.append("bounds of y")
     if isinstance(getattr(estimator, "class_weight", None), dict):
         facts.append("class weights")
