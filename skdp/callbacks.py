@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from skorch.callbacks import Callback
+
+from skdp.accounting import PrivacyStatement
 
 __all__ = ["FitCheckpoint"]
 
@@ -19,7 +22,8 @@ class FitCheckpoint(Callback):
     Parameters
     ----------
     path : str or path
-        File to write; every write replaces it as a whole. It holds no row, no secret seed and no noise.
+        File to write; every write replaces it as a whole. It holds no row, no secret seed and no noise. One that
+        holds an unfinished fit is not overwritten: `resume` goes on with that, or it is moved away.
     every : int, default=50
         Steps between two writes, and so the most that a crash forfeits.
 
@@ -48,6 +52,14 @@ class FitCheckpoint(Callback):
         if not Path(self.path).expanduser().parent.is_dir():
             raise ValueError(f"FitCheckpoint(path={self.path!r}): the folder does not exist")
         return self
+
+    def statement(self) -> PrivacyStatement:
+        """What the fit in the file, finished or not, costs as a whole, with all that its estimator did before it.
+
+        Where a fit was killed and is not resumed, this is what it may have spent.
+        """
+        with open(Path(self.path).expanduser(), "rb") as file:
+            return PrivacyStatement.from_dict(json.loads(file.readline())["statement"])
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
         """Write the untrained state and lease the first steps."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -30,13 +32,14 @@ def test_a_missing_folder_is_named(tmp_path, blobs):
 def test_it_is_written_at_step_boundaries(tmp_path, blobs, monkeypatch):
     steps = []
 
-    def spy(path, fit, save=checkpoint.save):
-        steps.append(fit.training and fit.training["state"]["step"])
-        save(path, fit)
+    def spy(path, facts, rest, write=checkpoint.write_file):
+        training = pickle.loads(rest)["training"]
+        steps.append((training and training["state"]["step"], facts["returned"]))
+        write(path, facts, rest)
 
-    monkeypatch.setattr("skdp.neural_network.checkpoint.save", spy)
+    monkeypatch.setattr("skdp.neural_network.checkpoint.write_file", spy)
     model(FitCheckpoint(str(tmp_path / "fit.ckpt"), every=4)).fit(*blobs)
-    assert steps == [None, 0, 4, 6]
+    assert steps == [(None, False), (0, False), (4, False), (6, False), (6, True)]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, blobs, monkeypatch):

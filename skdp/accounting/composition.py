@@ -100,7 +100,8 @@ def compose(
         n=n,
         status="interrupted" if early else _common(part.status for part in parts) or "resumed",
         planned_event=claimed if early else None,
-        executed_epsilon=accountants.epsilon(event, budget, adjacency) if early else None,
+        # A part costs no more than the whole, though another accountant may answer for it, with more slack.
+        executed_epsilon=min(claim, accountants.epsilon(event, budget, adjacency)) if early else None,
         delta_fail=fail,
         split="; ".join(unique(part.split for part in parts if part.split)),
         public=unique(line for part in parts for line in part.public),

@@ -54,6 +54,7 @@ class PrivacyStatement:
     n : int
         Public number of units.
     status : {"complete", "resumed", "interrupted"}
+        Interrupted exactly where there is a `planned_event`.
     target_epsilon : float, optional
         What was asked for; None where the noise multiplier was.
     planned_event : DpEvent, optional
@@ -154,11 +155,6 @@ class PrivacyStatement:
         return self.event if self.planned_event is None else self.planned_event
 
     @property
-    def planned_epsilon(self) -> float:
-        """What the whole plan costs; the same as `epsilon`."""
-        return self.epsilon
-
-    @property
     def attack_accuracy(self) -> float:
         """Best share of right guesses that anybody can reach about one unit; see `attack_accuracy`."""
         return 1.0 if self.reproducible_noise else statement_text.attack_accuracy(self.epsilon, self.delta)
@@ -178,7 +174,7 @@ class PrivacyStatement:
         public: Iterable[str] = (),
         assumptions: Iterable[str] = (),
         warnings: Iterable[str] = (),
-        status: str | None = None,
+        resumed: bool = False,
         accountant: str = "auto",
         reproducible_noise: bool = False,
     ) -> PrivacyStatement:
@@ -202,8 +198,9 @@ class PrivacyStatement:
             runs here unless the fit stopped early.
         public, assumptions, warnings : iterable of str
             Added to what every statement says.
-        status : {"complete", "resumed", "interrupted"}, optional
-            Derived from `executed` when None.
+        resumed : bool
+            Whether a fit went on that had been stopped. One that did not execute everything is "interrupted" all the
+            same: the status says what is claimed, and `executed` alone decides it.
         accountant : {"auto", "analytic", "pld", "tilted-pld", "rdp"}
             Used where there is no certificate.
         reproducible_noise : bool
@@ -231,7 +228,7 @@ class PrivacyStatement:
         else:
             _check_certificate(certificate, charge, delta)
             name, claim = certificate.accountant, certificate.epsilon
-        main = max(charge.touches, key=lambda t: t.count, default=None)
+        main = max((t for t in charge.touches if t.count), key=lambda t: t.count, default=None)
         noise = main.noise if main else None
         return cls(
             epsilon=float(claim),
@@ -245,10 +242,11 @@ class PrivacyStatement:
             event=event,
             accountant=name,
             n=int(n),
-            status=status or ("complete" if whole else "interrupted"),
+            status="interrupted" if not whole else "resumed" if resumed else "complete",
             target_epsilon=target_epsilon,
             planned_event=None if whole else planned,
-            executed_epsilon=None if whole else accountants.epsilon(event, budget, charge.adjacency),
+            # A part costs no more than the whole, though another accountant may answer for it, with more slack.
+            executed_epsilon=None if whole else min(claim, accountants.epsilon(event, budget, charge.adjacency)),
             delta_fail=charge.delta_fail,
             split=charge.split,
             public=unique((count_line(charge.adjacency, charge.unit, int(n)), *public)),

@@ -157,7 +157,7 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
     if statement.delta_fail:
         yield "of delta", f"{round_up(statement.delta_fail)} for thresholds that may fail"
     if statement.split:
-        yield "split", statement.split
+        yield "split", f"{statement.split} (as declared, not verified)"
     yield "accountant", statement.accountant
     if statement.versions:
         yield "versions", ", ".join(f"{name} {version}" for name, version in statement.versions.items())

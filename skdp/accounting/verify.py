@@ -11,21 +11,21 @@ from dp_accounting import dp_event
 from skdp.accounting import accountants, calibration
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER
 from skdp.accounting.checks import event_delta
+from skdp.accounting.consistency import contradiction, misfit, silence
 from skdp.accounting.pld import loss_epsilon, rounding, runs, too_wide
-from skdp.accounting.queries import make_up
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports, without_noise
 from skdp.accounting.statement import PrivacyStatement
-from skdp.accounting.statement_lines import CAVEATS, FIXED_BEFORE, REPRODUCIBLE, STANDARD_ASSUMPTIONS, count_line
+from skdp.accounting.statement_lines import REPRODUCIBLE
 from skdp.accounting.statement_text import round_up
 
 # Both accountants round up, each by its own slack, which is largest in proportion where few rare draws decide.
 BELOW, BELOW_BY = 1e-3, 3e-4  # how far a claim may lie below the second figure: relative plus absolute
 ABOVE, ABOVE_TARGET = 0.02, 0.25  # how far above; a target met with too much noise costs less than it claims
 _AGAIN = " once more"
-UNITS = ("row",)  # what skdp issues statements about
 NOT_CHECKED = (
-    "Not checked: that this event is what was run, that the assumptions are true, and who wrote the statement. This is "
-    "a recalculation, not a signature."
+    "Not checked: that this event is what was run, that the assumptions are true, what is said in free words "
+    "(mechanism, split, names of queries, further lines), and who wrote the statement. This is a recalculation, not a "
+    "signature."
 )
 _AGREE = 0.05  # how far below the PLD the tilted PLD may lie where both can tell
 
@@ -88,14 +88,17 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
     Verification
         It holds if
 
-        1. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps occur
-           in it, what was executed is part of what was planned, and the price list adds up to the event;
-        2. it says what every statement of skdp says: the unit is one that skdp knows, and the standard assumptions
+        1. no field contradicts another: status, planned event and executed epsilon say the same, and so do the
+           seed of the noise and the warnings; the date has come;
+        2. the figures belong to the event: delta is below 1 / n, noise multiplier, sampling rate and steps are those
+           of the largest line of the price list or occur in the event, what was executed is part of what was
+           planned, and the price list adds up to the event;
+        3. it says what every statement of skdp says: the unit is one that skdp knows, and the standard assumptions
            and caveats and the public number of units are there. One that says that its noise came from a fixed seed
            never holds;
-        3. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
+        4. the second accountant's epsilon is at most 0.1 % (and 0.0003) above the claim, also for the executed
            part;
-        4. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
+        5. the claim is at most 2 % (and 0.0003) above what either accountant finds, because a claim that does not
            follow from its event was altered. A claim that is the target may be 25 % above: calibration errs on the
            side of noise, and cannot give less than its least.
 
@@ -134,7 +137,7 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
     name, recomputed = "no accountant", math.nan
     try:
         name, recomputed = _second(statement, statement.claimed_event, statement.epsilon)
-        complaint = _misfit(statement) or _wrong(statement, recomputed) or _silent(statement)
+        complaint = contradiction(statement) or misfit(statement) or _wrong(statement, recomputed) or silence(statement)
         complaint = REPRODUCIBLE if statement.reproducible_noise else complaint
     except ValueError as error:  # an impossible event, or one that nothing bounds
         complaint = str(error)
@@ -177,6 +180,8 @@ def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) 
 def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) -> tuple[str, float]:
     """Our bound where no PLD resolves delta, once it agrees with the PLD at a delta that the PLD resolves."""
     larger = 10_000 * rounding(runs(parts))
+    if larger > 0.1:
+        raise ValueError(f"no second accountant resolves {sum(count for _, count in parts)} compositions")
     ours, theirs = calibration.epsilon_of(gaussian, larger, adjacency), loss_epsilon(parts, larger, adjacency)
     if ours < theirs * (1 - _AGREE):
         raise ValueError(f"the accountants disagree at delta {larger:.1g}: {ours:.4g} and {theirs:.4g}")
@@ -184,32 +189,6 @@ def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) 
 
 
 # ------------------------------------------------------------------ the verdict
-def _silent(statement: PrivacyStatement) -> str:
-    """Complaint about something that every statement says and this one does not, empty where it says it all."""
-    if statement.unit not in UNITS:
-        return f"unit {statement.unit!r} is none that skdp states anything about ({', '.join(UNITS)})"
-    if math.isinf(statement.epsilon):
-        return ""
-    for event, column in ((statement.claimed_event, "planned"), (statement.event, "executed")):
-        if statement.queries and not make_up(statement.queries, event, column):
-            return f"the price list's {column} queries do not make up the event"
-    counted = count_line(statement.adjacency, statement.unit, statement.n)
-    required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (counted,)}
-    if _fits_in(statement.claimed_event) > 1:
-        required["assumptions"] += (FIXED_BEFORE,)
-    for name, lines in required.items():
-        for line in lines:
-            if line not in getattr(statement, name):
-                return f"{name} were altered: {line!r} is missing"
-    return ""
-
-
-def _fits_in(event: dp_event.DpEvent) -> int:
-    """How many fits were composed: the event of each is itself a composition."""
-    parts = getattr(event, "events", ())
-    return sum(isinstance(part, dp_event.ComposedDpEvent) for part in parts) if isinstance(parts, (list, tuple)) else 0
-
-
 def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
     """Complaint about epsilon, empty where there is none."""
     claim, event, adjacency = statement.epsilon, statement.claimed_event, statement.adjacency
@@ -217,8 +196,9 @@ def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
     if _below(claim, recomputed):
         return f"the event costs epsilon {round_up(recomputed)} at delta {round_up(statement.delta)}"
     if statement.executed_epsilon is not None:
-        executed = _second(statement, statement.event, statement.executed_epsilon)[1]
-        if _below(statement.executed_epsilon, executed):
+        executed = min(recomputed, _second(statement, statement.event, statement.executed_epsilon)[1])
+        most = min(claim, accountants.epsilon(statement.event, delta, adjacency))
+        if _below(statement.executed_epsilon, executed) or statement.executed_epsilon > most * (1 + ABOVE) + BELOW_BY:
             return f"what was executed costs epsilon {round_up(executed)}, not {round_up(statement.executed_epsilon)}"
     if math.isfinite(recomputed):
         if all(supports(leaf, adjacency, "rdp") for leaf, _ in phases(event)):
@@ -247,49 +227,6 @@ def _above(statement: PrivacyStatement, recomputed: float) -> bool:
     if recomputed == 0 or min(multipliers, default=math.inf) <= LEAST_MULTIPLIER * 1.01:
         return False
     return usual and not (target * (1 - BELOW) <= claim <= recomputed * (1 + ABOVE_TARGET) + BELOW_BY)
-
-
-def _misfit(statement: PrivacyStatement) -> str:
-    """Complaint about a figure that does not belong to the event, empty where there is none."""
-    if math.isfinite(statement.epsilon) and statement.delta >= 1 / max(statement.n, 1):
-        return f"delta {statement.delta:g} is not below 1 / n for n = {statement.n}"
-    target = statement.target_epsilon
-    if target is not None and statement.epsilon > target * (1 + 1e-9):
-        return f"epsilon {round_up(statement.epsilon)} exceeds what was asked for, {target:g}"
-    planned, executed = phases(statement.claimed_event), phases(statement.event)
-    for leaf, count in executed:
-        if count > _room(leaf, planned):
-            return "more was executed than was planned"
-    if math.isinf(statement.epsilon):
-        return ""  # a touch without noise is one event, however often it ran
-    ran = tuple(leaves(statement.event))
-    if statement.noise_multiplier is not None:
-        stated = (statement.noise_multiplier, statement.sampling_rate)
-        if not any(_is_like(leaf, *stated) for leaf, _ in leaves(statement.claimed_event)):
-            rate = "" if statement.sampling_rate is None else f" at sampling rate {statement.sampling_rate:g}"
-            return f"nothing in the event has noise multiplier {statement.noise_multiplier:g}{rate}"
-        ran = tuple((leaf, count) for leaf, count in ran if _is_like(leaf, *stated))
-    counts = [count for _, count in ran]
-    if not max(counts, default=0) <= statement.steps <= sum(counts):
-        return f"{statement.steps} steps are stated, the event holds {sum(counts)}"
-    return ""
-
-
-def _room(leaf: dp_event.DpEvent, planned: Phases) -> float:
-    """How often a leaf may have run under the plan; full-batch Gaussians were merged, so precision counts."""
-    if isinstance(leaf, dp_event.GaussianDpEvent):
-        plan = [p for p, _ in planned if isinstance(p, dp_event.GaussianDpEvent)]
-        return 1.0 if plan and leaf.noise_multiplier >= plan[0].noise_multiplier * (1 - 1e-9) else 0.0
-    return float(dict(planned).get(leaf, 0))
-
-
-def _is_like(leaf: dp_event.DpEvent, multiplier: float, rate: float | None) -> bool:
-    """Whether a leaf is a Gaussian with this noise multiplier, sampled at this rate (None: at any)."""
-    found = gaussian_phases(((leaf, 1),))
-    return found is not None and all(
-        math.isclose(z, multiplier, rel_tol=1e-9) and (rate is None or math.isclose(q, rate, rel_tol=1e-9))
-        for q, z, _ in found
-    )
 
 
 def _praise(statement: PrivacyStatement, name: str, recomputed: float) -> str:

@@ -19,14 +19,14 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Public
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
-from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, restore
+from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, refuse_to_forget, restore
 from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
-from skdp.neural_network.programme import Programme, draw_up, given_settings
+from skdp.neural_network.programme import Programme, draw_up
 from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import check_composes, make_statement, public_warnings, warn_all
+from skdp.neural_network.stating import all_together, make_statement, public_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
 
@@ -109,24 +109,33 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         problem = work._problem(X, y, sample_weight)
         given = work._given_estimates(problem)
         delta = resolve_delta(work.delta, problem.public.n)
-        programme = draw_up(work, problem.public, delta, work._missing(problem.public, problem.tokens))
-        planned = make_statement(work, problem, programme, given, None, "complete")
+        programme = work._programme(problem, delta, given)
+        planned = make_statement(work, problem, programme, given, None)
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
-        check_composes(planned, [_statement(s) for s in [earlier, *self._failed_fits()] if s is not None])
+        failed = self._failed_fits()
+        total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
         warn_all(public_warnings(work, programme))
         path = checkpoint and checkpoint.path
         book = FitBook()
-        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, earlier,
-                          self._failed_fits())  # fmt: skip
+        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
+                          earlier, failed)  # fmt: skip
+        # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit that
+        # returns replaces it by its statement.
+        self._failed = [*failed, planned.to_dict()]
         try:
             with exclusive(path):
+                refuse_to_forget(path, type(self))
                 work._train(problem, programme, given, journal, book, earlier, context=context)
+                journal.returned()
         except BaseException:
-            if book.reservation is not None and any(book.executed(book.reservation).values()):
+            executed = {} if book.reservation is None else book.executed(book.reservation)
+            if any(executed.values()):
                 # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
-                executed = book.executed(book.reservation)
-                lost = make_statement(work, problem, programme, given, executed, "interrupted")
-                self._failed = [*self._failed_fits(), lost.to_dict()]
+                self._failed = [*failed, make_statement(work, problem, programme, given, executed).to_dict()]
+            elif failed:
+                self._failed = failed
+            else:
+                del self._failed
             raise
         self.__dict__ = work.__dict__
         context.call_on_fit_task_end(estimator=self)
@@ -159,16 +168,17 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             problem = work._problem(X, y, sample_weight)
             if problem.public != saved.public:
                 raise ValueError(f"the data has changed: the stopped fit saw {saved.public}, this is {problem.public}")
-            programme = draw_up(work, problem.public, saved.delta, work._missing(problem.public, problem.tokens))
+            programme = work._programme(problem, saved.delta, saved.estimates)
             warn_all(public_warnings(work, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
-                              saved.earlier, list(saved.failed))  # fmt: skip
+                              saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
             # On disk before anything is built or drawn, so that a second resume counts what this one may spend.
             book.reopen(book.reservation, programme.charge, lease=journal.lease)
             journal.write(saved.estimates, saved.training)
             work._failed = list(saved.failed)
             work._train(problem, programme, saved.estimates, journal, book, saved.earlier, training=saved.training)
+            journal.returned()
         return work
 
     def privacy_charge(self, public: Public, scale: float) -> Charge:
@@ -195,15 +205,19 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             self.classes_ = problem.classes
         spent = 0 if training is None else sum(book.executed(book.reservation).values())
         run = FitRun(self, problem, programme, book, spent)
+        run.know(estimates.indicators)
         run.build_net(before)
         if training is None:
             run.check_estimates()
             book.reserve(programme.charge, lease=journal.lease)
             journal.write()
-            estimates = run.release_estimates(estimates)
-        if estimates.indicators:
-            programme = run.programme = programme.knowing(estimates.indicators, given_settings(self, programme.public))
-            run.build_net(before)
+            known, estimates = estimates.indicators, run.release_estimates(estimates)
+            if before is not None or self.init_params is not None:
+                estimates.indicators = known  # the net stays as it is, or the weights that it starts from would not fit
+            elif estimates.indicators:
+                run.know(estimates.indicators)
+                run.build_net()
+        programme = run.programme
         warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
@@ -220,11 +234,15 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._built_for = (vars(programme.public), programme.signal)
         self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        status = "interrupted" if not complete else "resumed" if training is not None else "complete"
-        statement = make_statement(self, problem, programme, estimates, executed, status)
+        statement = make_statement(self, problem, programme, estimates, executed, training is not None)
         if earlier is not None:
             statement = compose([_statement(earlier), statement])
         self._statement = statement.to_dict()
+
+    def _programme(self, problem: Problem, delta: float, known: Estimates) -> Programme:
+        """The programme of a fit that estimates what is missing, and not already known from an earlier one."""
+        missing = self._missing(problem.public, problem.tokens)
+        return draw_up(self, problem.public, delta, tuple(name for name in missing if name not in known.reused))
 
     def _failed_fits(self) -> list[dict[str, Any]]:
         """Statements of fits that ended in an error after something was spent."""
@@ -285,7 +303,15 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 raise ValueError(f"feature_bounds={bounds!r} has no meaning for tokens, which are looked up; pass None")
             given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
             given.feature_bounds[list(problem.public.indicators)] = -1, 1
+        elif bounds is not None and (kept := self._kept("feature_bounds_", (*shape, 2))) is not None:
+            given.feature_bounds, given.indicators = kept, tuple(self._built_for[0]["indicators"])
+            given.reused += ("feature bounds",)
         return given
+
+    def _kept(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Bounds of the fit that this one goes on from: there, its weights mean what they mean."""
+        kept = getattr(self, name, None) if self.warm_start and hasattr(self, "_weights") else None
+        return kept if np.shape(kept) == shape else None
 
     def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:
         """Which estimates have to be released before training, by their names in the programme."""

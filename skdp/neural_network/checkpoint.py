@@ -1,9 +1,14 @@
-"""The checkpoint file of a fit: what it holds, and how it is written so that a crash leaves the old or the new one."""
+"""The checkpoint file of a fit: what it holds, and how it is written so that a crash leaves the old or the new one.
+
+Its first line is JSON: the book, the statement of what the fit may spend, and whether `fit` returned with it. Only
+`resume` reads the rest, which is a pickle.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 import pickle
 from collections.abc import Iterator
@@ -11,18 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skdp.accounting import FitBook
+from skdp.accounting import FitBook, PrivacyStatement
+from skdp.accounting.statement_text import round_up
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Public
 
 try:
     import fcntl
-except ImportError:  # pragma: no cover - no advisory locks on this system
+except ImportError:  # pragma: no cover - Windows
     fcntl = None
+try:
+    import msvcrt
+except ImportError:
+    msvcrt = None
 
-__all__ = ["Journal", "SavedFit", "exclusive", "find_checkpoint", "restore", "restore_training", "save"]
+__all__ = ["Journal", "SavedFit", "exclusive", "find_checkpoint", "refuse_to_forget", "restore", "restore_training"]
 
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass
@@ -38,6 +48,8 @@ class SavedFit:
     delta : float
     book : FitBook
         Counts and leases.
+    statement : dict
+        What everything costs that this estimator did and may yet do: earlier and failed fits, and this one as planned.
     earlier : dict or None
         Statement of the fits that this one goes on from (``warm_start=True``).
     failed : list of dict
@@ -52,19 +64,39 @@ class SavedFit:
     public: Public
     delta: float
     book: Any
+    statement: dict[str, Any]
     earlier: dict[str, Any] | None = None
     failed: list[dict[str, Any]] | tuple = ()
     estimates: Any = None
     training: dict[str, Any] | None = None
 
 
-def save(path: Any, fit: SavedFit) -> None:
+def read_file(path: Any) -> tuple[dict[str, Any], bytes]:
+    """First line and rest of a checkpoint.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no checkpoint, or of another version.
+    """
+    first, _, rest = _real(path).read_bytes().partition(b"\n")
+    try:
+        facts = json.loads(first)
+        version = facts["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"path={str(path)!r} is no checkpoint of a fit: {error}") from error
+    if version != _VERSION:
+        raise ValueError(f"path={str(path)!r} has checkpoint version {version}; this skdp reads {_VERSION}")
+    return facts, rest
+
+
+def write_file(path: Any, facts: dict[str, Any], rest: bytes) -> None:
     """Write the file as a whole and flush it, and its place in the folder, to disk before returning."""
-    target = Path(path).expanduser()
+    target = _real(path)
     partial = target.with_name(target.name + ".partial")
-    payload = {**vars(fit), "book": fit.book.to_dict(), "version": _VERSION}
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        pickle.dump(payload, file)
+        file.write(json.dumps({"version": _VERSION, **facts}, allow_nan=False).encode() + b"\n")
+        file.write(rest)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, target)
@@ -76,33 +108,56 @@ def save(path: Any, fit: SavedFit) -> None:
             os.close(folder)
 
 
+def _real(path: Any) -> Path:
+    """The file behind all names: through links, two fits would have two locks, or leave the target with old counts."""
+    return Path(path).expanduser().resolve()
+
+
+def refuse_to_forget(path: Any, kind: type) -> None:
+    """Keep a new fit from overwriting what an unfinished one may have spent.
+
+    Raises
+    ------
+    ValueError
+        Where the file holds a fit that never returned with its statement, or is no checkpoint.
+    """
+    if path is None or not _real(path).exists():
+        return
+    try:
+        facts, _ = read_file(path)
+    except ValueError as error:
+        raise ValueError(f"FitCheckpoint: {error}; a fit would overwrite it: move it, or name another path") from error
+    if not facts["returned"]:
+        spent = PrivacyStatement.from_dict(facts["statement"])
+        raise ValueError(
+            f"FitCheckpoint(path={str(path)!r}): the file holds a fit that was stopped before it returned. A new one "
+            f"would overwrite it and forget what it may have spent, up to epsilon={round_up(spent.epsilon)} at delta="
+            f"{round_up(spent.delta)}. Go on with it by {kind.__name__}.resume({str(path)!r}, X, y); or move the file, "
+            "fit anew, and count both: skdp.accounting.compose([FitCheckpoint(moved).statement(), model.privacy_])"
+        )
+
+
 def restore(path: Any, kind: type) -> SavedFit:
     """Read a checkpoint of an estimator of a given class; its callback then writes to `path`.
 
     Raises
     ------
     ValueError
-        For a file that is no checkpoint, of another class, or of a fit that stopped before training.
+        For a file that is no checkpoint, of another class or version, or of a fit that stopped before training.
     """
+    facts, rest = read_file(path)
     try:
-        payload = pickle.loads(Path(path).expanduser().read_bytes())
-        version = payload.pop("version")
-    except FileNotFoundError:
-        raise
+        saved = SavedFit(book=FitBook.from_dict(facts["book"]), statement=facts["statement"], **pickle.loads(rest))
     except Exception as error:
         raise ValueError(f"path={str(path)!r} is no checkpoint of a fit: {error}") from error
-    if version != _VERSION:
-        raise ValueError(f"path={str(path)!r} has checkpoint version {version}; this skdp reads {_VERSION}")
-    saved = SavedFit(**{**payload, "book": FitBook.from_dict(payload["book"])})
     if not isinstance(saved.estimator, kind):
         raise ValueError(
             f"path={str(path)!r} holds a {type(saved.estimator).__name__}; call {type(saved.estimator).__name__}.resume"
         )
     if saved.training is None:
-        spent = saved.book.executed(saved.book.reservation)
         raise ValueError(
-            f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; count "
-            f"what it had leased as spent ({spent}) and fit anew"
+            f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; move "
+            "the file, fit anew, and count FitCheckpoint(moved).statement() as spent"
         )
     callback = find_checkpoint(saved.estimator)
     if callback is not None:
@@ -113,19 +168,29 @@ def restore(path: Any, kind: type) -> SavedFit:
 @contextlib.contextmanager
 def exclusive(path: Any) -> Iterator[None]:
     """Keep other fits from a checkpoint file while one uses it; no file, no lock."""
-    if path is None or fcntl is None:
+    if path is None:
         yield
         return
-    target = Path(path).expanduser()
+    target = _real(path)
     with open(target.with_name(target.name + ".lock"), "w") as sidecar:
         try:
-            fcntl.flock(sidecar, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _lock(sidecar)
+        except OSError as error:
             raise ValueError(
-                f"path={str(path)!r} is in use by another fit; two fits from one checkpoint would spend one budget "
-                "twice: wait for the other, or write to another path"
+                f"path={str(path)!r} is in use by another fit, or cannot be locked ({error}); two fits from one "
+                "checkpoint would spend one budget twice: wait for the other, or write to another path"
             ) from None
         yield  # closing the sidecar releases the lock
+
+
+def _lock(file: Any) -> None:
+    """Lock an open file, by the operating system, so that the lock of a killed process goes with it."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        raise OSError("this system locks no files: fit without FitCheckpoint")
 
 
 def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
@@ -147,7 +212,7 @@ class Journal:
     ----------
     estimator : DPEstimator
         Only its parameters are kept, as they are now.
-    public, delta, book, earlier, failed
+    public, delta, book, statement, earlier, failed
         As in `SavedFit`.
     path : str or path or None
         Where to write; None writes nothing.
@@ -156,22 +221,30 @@ class Journal:
     """
 
     def __init__(self, estimator: Any, public: Public, delta: float, book: FitBook, path: Any, lease: int | None,
-                 earlier: dict | None, failed: list) -> None:  # fmt: skip
+                 statement: dict, earlier: dict | None, failed: list) -> None:  # fmt: skip
         self.path, self.lease, self._book = path, lease, book
         if path is None:
             return
+        self.path = _real(path)  # whatever becomes of the working directory
         try:
             # Callbacks gather things while they run, so the copy is made before.
             blank = copy.deepcopy(type(estimator)(**estimator.get_params(deep=False)))
         except Exception as error:
             raise ValueError(f"FitCheckpoint: the parameters of the estimator cannot be saved: {error}") from error
-        self._fit = SavedFit(blank, public, delta, book, earlier, failed)
+        self._fit = SavedFit(blank, public, delta, book, statement, earlier, failed)
 
     def write(self, estimates: Any = None, training: dict | None = None) -> None:
         """Put the book, and the training so far, on disk."""
         if self.path is not None:
-            self._fit.estimates, self._fit.training = estimates, training
-            save(self.path, self._fit)
+            rest = {**vars(self._fit), "estimates": estimates, "training": training}
+            facts = {"returned": False, "book": rest.pop("book").to_dict(), "statement": rest.pop("statement")}
+            write_file(self.path, facts, pickle.dumps(rest))
+
+    def returned(self) -> None:
+        """Note that the fit gave its model and statement away, so that the file may be overwritten by another fit."""
+        if self.path is not None:
+            facts, rest = read_file(self.path)
+            write_file(self.path, {**facts, "returned": True}, rest)
 
     def follow(self, engine: Any, average: Any, estimates: Any, state: dict[str, Any]) -> None:
         """Let the callback write what training holds."""

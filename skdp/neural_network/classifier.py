@@ -77,7 +77,8 @@ class DPClassifier(ClassifierMixin, DPEstimator):
     max_physical_batch_size : int or "auto", default="auto"
         Rows per backward pass; changes memory and time, never the result's distribution.
     warm_start : bool, default=False
-        Go on from the weights of the last fit; `privacy_` then composes all fits.
+        Go on from the weights of the last fit, and from the bounds that it found, which are not paid for again;
+        `privacy_` then composes all fits.
     callbacks : list, optional
         skorch callbacks. They see the net and public values, never rows or training losses.
     verbose : int, default=0

@@ -19,7 +19,7 @@ from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.problem import Problem
-from skdp.neural_network.programme import Programme
+from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
 from skdp.optimizers import SGD, resolve_optimizer
 from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
@@ -56,6 +56,8 @@ class Estimates:
     warnings : list of str
     indicators : tuple of int
         Columns of 0 and 1; their bounds are (-1, 1), which leaves them as they are.
+    reused : tuple of str
+        What an earlier fit found out and paid for, by its name in the programme.
     """
 
     feature_bounds: np.ndarray | None = None
@@ -63,6 +65,7 @@ class Estimates:
     class_weights: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
     indicators: tuple[int, ...] = ()
+    reused: tuple[str, ...] = ()
 
 
 class FitRun:
@@ -100,6 +103,12 @@ class FitRun:
                 f"{noise:.3g} at epsilon={self.programme.epsilon}; nothing was spent. Pass y_bounds=(low, high) with "
                 "public bounds, which cost nothing"
             )
+
+    def know(self, indicators: tuple[int, ...]) -> None:
+        """Let the net that is built next know which columns are indicators."""
+        if indicators:
+            given = given_settings(self.estimator, self.programme.public)
+            self.programme = self.programme.knowing(indicators, given)
 
     def build_net(self, start: dict[str, np.ndarray] | None = None) -> None:
         """Build the net and try it on made-up rows, so that what cannot be trained costs nothing."""

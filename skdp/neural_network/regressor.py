@@ -75,7 +75,8 @@ class DPRegressor(RegressorMixin, DPEstimator):
     max_physical_batch_size : int or "auto", default="auto"
         Rows per backward pass; changes memory and time, never the result's distribution.
     warm_start : bool, default=False
-        Go on from the weights of the last fit; `privacy_` then composes all fits.
+        Go on from the weights of the last fit, and from the bounds that it found, which are not paid for again;
+        `privacy_` then composes all fits.
     callbacks : list, optional
         skorch callbacks. They see the net and public values, never rows or training losses.
     verbose : int, default=0
@@ -211,6 +212,9 @@ class DPRegressor(RegressorMixin, DPEstimator):
         given = super()._given_estimates(problem)
         if self.y_bounds is not None:
             given.target_bounds = bounds_array("y_bounds", self.y_bounds, problem.public.n_outputs)
+        elif (kept := self._kept("y_bounds_", (problem.public.n_outputs, 2))) is not None:
+            given.target_bounds = kept
+            given.reused += ("target bounds",)
         return given
 
     def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:

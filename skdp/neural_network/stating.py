@@ -12,7 +12,7 @@ from skdp.accounting import PrivacyStatement, compose
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.mechanisms import resolve_mechanism
 
-__all__ = ["check_composes", "make_statement", "public_warnings", "warn_all"]
+__all__ = ["all_together", "make_statement", "public_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
@@ -54,12 +54,13 @@ def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
 
 
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
-                   status: str) -> PrivacyStatement:  # fmt: skip
+                   resumed: bool = False) -> PrivacyStatement:  # fmt: skip
     """The statement of one fit; `executed` None means the whole plan."""
     facts, assumptions = list(problem.facts), list(problem.assumptions)
-    if estimates.feature_bounds is not None and "feature bounds" not in programme.estimates:
+    paid = (*programme.estimates, *estimates.reused)
+    if estimates.feature_bounds is not None and "feature bounds" not in paid:
         facts.append("feature bounds")
-    if estimates.target_bounds is not None and "target bounds" not in programme.estimates:
+    if estimates.target_bounds is not None and "target bounds" not in paid:
         facts.append("bounds of y")
     if isinstance(getattr(estimator, "class_weight", None), dict):
         facts.append("class weights")
@@ -81,22 +82,22 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         public=facts,
         assumptions=assumptions,
         warnings=[*problem.warnings, *notes, *estimates.warnings],
-        status=status,
+        resumed=resumed,
         reproducible_noise=estimator.insecure_noise_seed is not None,
     )
 
 
-def check_composes(planned: PrivacyStatement, others: list[PrivacyStatement]) -> None:
-    """Refuse a fit whose cost could not be added to that of earlier ones, before it costs anything.
+def all_together(planned: PrivacyStatement, others: list[PrivacyStatement]) -> PrivacyStatement:
+    """Statement of a planned fit with earlier ones; refuses, before it costs anything, one that cannot be added.
 
     Raises
     ------
     ValueError
     """
     if not others:
-        return
+        return planned
     try:
-        compose([*others, planned])
+        return compose([*others, planned])
     except ValueError as error:
         raise ValueError(
             "this fit cannot be accounted for together with earlier ones of the same estimator (with "

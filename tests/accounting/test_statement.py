@@ -32,7 +32,6 @@ def test_a_complete_fit(full):
     assert (full.status, full.accountant, full.adjacency, full.unit) == ("complete", "pld", "zero-out", "row")
     assert (full.noise_multiplier, full.sampling_rate, full.steps, full.n) == (1.0, 0.01, 1000, 50_000)
     assert full.planned_event is full.executed_epsilon is None
-    assert full.planned_epsilon == full.epsilon
     assert full.claimed_event == full.event == CHARGE.event()
     assert full.assumptions[0] == "each row of X was computed from that record alone and from public values"
     assert full.public == ("the number of rows, n = 50000", "the classes 0 and 1")
@@ -50,6 +49,38 @@ def test_an_interrupted_fit_claims_what_was_planned(full, stopped):
     assert stopped.planned_event == CHARGE.event()
     assert "valid only if the decision to stop did not depend on results" in " ".join(stopped.text.split())
     assert "valid only if the decision to stop did not depend on results" in stopped._repr_html_()
+
+
+def test_what_was_executed_never_costs_more_than_the_plan():
+    """As where the plan's accountant has less slack than the one that answers for most of the plan."""
+    most = epsilon(CHARGE.event({"gradient": 999, "scaler": 1}), 1e-5)
+    certificate = Calibration(1.0, 0.999 * most, 1e-5, "zero-out", "pld", charge=CHARGE)
+    made = stated(executed={"gradient": 999, "scaler": 1}, certificate=certificate)
+    assert made.executed_epsilon == made.epsilon < most
+
+
+def test_nor_does_it_in_a_composition(monkeypatch):
+    made = stated(executed={"gradient": 999, "scaler": 1})
+    honest = accountants.epsilon
+    monkeypatch.setattr(
+        accountants, "epsilon", lambda event, *more: honest(event, *more) * (1 if event == claimed else 1.02)
+    )
+    claimed = dp_event.ComposedDpEvent([made.claimed_event, made.claimed_event])
+    both = compose([made, made])
+    assert both.executed_epsilon == both.epsilon
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_status_follows_from_what_was_executed(resumed):
+    assert stated(executed={"gradient": 1000, "scaler": 1}, resumed=resumed).status == (
+        "resumed" if resumed else "complete"
+    )
+    assert stated(executed={"gradient": 999, "scaler": 1}, resumed=resumed).status == "interrupted"
+
+
+def test_the_figures_of_a_charge_are_those_of_what_may_be_asked():
+    made = stated(Charge((Touch("nothing", Poisson(0.5), Gaussian((9.0,)), 0),)))
+    assert (made.noise_multiplier, made.sampling_rate, made.steps, made.epsilon) == (None, None, 0, 0)
 
 
 def test_nothing_executed_still_claims_the_plan(full):

@@ -15,7 +15,8 @@ from statements import CHARGE, GRADIENT, SCALER, stated
 
 from skdp.accounting import Calibration, PrivacyStatement, Verification, calibrate, compose, epsilon, verify
 from skdp.accounting.events_json import event_to_dict
-from skdp.accounting.statement_lines import FIXED_BEFORE
+from skdp.accounting.queries import QueryLine
+from skdp.accounting.statement_lines import FIXED_BEFORE, NOT_PRIVATE
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
 
@@ -197,7 +198,8 @@ def test_altered_stops_do_not_hold(stopped):
         ({"executed_epsilon": stopped.executed_epsilon * 0.9}, "what was executed costs"),
         ({"event": CHARGE.event({"gradient": 900, "scaler": 1})}, "steps are stated|what was executed"),
         ({"planned_event": CHARGE.event({"gradient": 200, "scaler": 1})}, "more was executed|was altered"),
-        ({"planned_event": None}, "was altered"),
+        ({"planned_event": None}, "contradict each other"),
+        ({"planned_event": None, "executed_epsilon": None, "status": "complete"}, "was altered"),
         ({"planned_event": CHARGE.event({"gradient": 1000})}, "more was executed"),
     ):
         found = verify(dataclasses.replace(stopped, **change))
@@ -230,6 +232,63 @@ def test_a_file_that_is_no_statement_is_an_error(tmp_path):
     (tmp_path / "s.json").write_text("{}")
     with pytest.raises(ValueError, match="not a privacy statement"):
         verify(tmp_path / "s.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"status": "interrupted"}, "status, planned_event and executed_epsilon contradict"),
+        ({"planned_event": CHARGE.event()}, "status, planned_event and executed_epsilon contradict"),
+        ({"executed_epsilon": 1.8}, "status, planned_event and executed_epsilon contradict"),
+        ({"noise_multiplier": None}, "not those of the price list's largest line"),
+        ({"sampling_rate": None}, "not those of the price list's largest line"),
+        ({"noise_multiplier": 20.0, "sampling_rate": 1.0, "steps": 1}, "not those of the price list's largest line"),
+        ({"noise_multiplier": None, "sampling_rate": 1e-6, "queries": ()}, "nothing in the event has sampling rate"),
+        ({"queries": (*stated().queries, QueryLine("fake", 99.0, 1.0, 0, 0))}, "a line without a query"),
+        ({"created": "2999-01-01"}, "created lies in the future"),
+        ({"warnings": (*stated().warnings, NOT_PRIVATE)}, "the other fields do not"),
+    ],
+)
+def test_fields_that_contradict_each_other_do_not_hold(full, change, words):
+    found = verify(dataclasses.replace(full, **change))
+    assert not found
+    assert words in found.reason
+
+
+def test_a_stop_that_is_hidden_does_not_hold(stopped):
+    for change in ({"status": "complete"}, {"status": "resumed"}, {"executed_epsilon": None}):
+        assert "contradict each other" in verify(dataclasses.replace(stopped, **change)).reason
+    assert "what was executed costs" in verify(dataclasses.replace(stopped, executed_epsilon=stopped.epsilon)).reason
+
+
+def test_a_seed_that_is_hidden_does_not_hold():
+    made = stated(reproducible_noise=True, warnings=("insecure_noise_seed is set",))
+    for warnings in (made.warnings, made.warnings[1:]):
+        found = verify(dataclasses.replace(made, reproducible_noise=False, warnings=warnings))
+        assert not found and "the other fields do not" in found.reason
+
+
+def test_compositions_of_compositions_hold(full, stopped):
+    other = stated(Charge((dataclasses.replace(GRADIENT, noise=Gaussian((2.0,))),)))
+    for made in (compose([full, other]), compose([compose([full, other])]), compose([compose([full, other]), stopped])):
+        assert made.noise_multiplier is None
+        assert verify(made), verify(made).text
+        assert not verify(dataclasses.replace(made, sampling_rate=1e-6))
+        left = tuple(line for line in made.assumptions if line != FIXED_BEFORE)
+        assert not verify(dataclasses.replace(made, assumptions=left))
+
+
+def test_more_compositions_than_anything_resolves_have_a_reason():
+    event = dp_event.SelfComposedDpEvent(dp_event.PoissonSampledDpEvent(1e-3, dp_event.GaussianDpEvent(30.0)), 10**15)
+    found = verify(dataclasses.replace(by_hand(dp_event.GaussianDpEvent(2.0), "pld"), event=event, epsilon=3.0))
+    assert not found
+    assert "no second accountant resolves 1000000000000000 compositions" in found.reason
+
+
+def test_free_words_are_not_shown_as_verified():
+    made = stated(dataclasses.replace(CHARGE, split="each fit saw other rows, so divide epsilon by 100"))
+    assert "divide epsilon by 100 (as declared, not verified)" in " ".join(made.text.split())
+    assert "Not checked" in verify(made).text and "split" in verify(made).text
 
 
 def test_text():

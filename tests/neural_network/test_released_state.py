@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 import traceback
 
 import numpy as np
@@ -23,7 +25,9 @@ from skdp.exceptions import (
     WeakPrivacyWarning,
 )
 from skdp.nets import Net
+from skdp.neural_network import base
 from skdp.releases import ArrayExecutor
+from skdp.training import TorchExecutor
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1, 1, size=(400, 3))
@@ -161,7 +165,7 @@ def failing(model):
 
 def test_a_failed_fit_is_counted_before_and_after_the_next():
     model = failing(classifier())
-    assert model.privacy_.status == "interrupted" and not hasattr(model, "classes_")
+    assert model.privacy_.status == "complete" and not hasattr(model, "classes_")
     alone = model.privacy_
     both = model.fit(X, Y).privacy_
     assert both.epsilon == pytest.approx(compose([alone, classifier().fit(X, Y).privacy_]).epsilon, rel=1e-3)
@@ -175,6 +179,77 @@ def test_a_failed_warm_start_is_counted_by_the_next():
     three = failing(model).fit(X, Y).privacy_
     one = classifier().fit(X, Y).privacy_
     assert three.epsilon == pytest.approx(compose([one, one, one]).epsilon, rel=1e-3)
+
+
+class Pickling(Callback):
+    """Copies the estimator in mid-fit, as a callback that keeps a closure over it can."""
+
+    def on_batch_end(self, net, training, **kwargs):
+        kept.append(pickle.dumps(watched[0]))
+
+
+kept, watched = [], []
+
+
+def test_a_copy_in_mid_fit_counts_the_fit():
+    watched[:], kept[:] = [classifier(callbacks=[Pickling()])], []
+    model = watched[0].fit(X, Y)
+    assert pickle.loads(kept[0]).privacy_.epsilon == model.privacy_.epsilon and model._failed_fits() == []
+
+
+def lines_of(function):
+    """Numbers of the lines of a function that may run."""
+    return sorted({line for *_, line in function.__code__.co_lines() if line})
+
+
+@pytest.mark.parametrize("callbacks", [None, [Raising()]])
+def test_an_interrupt_at_any_line_of_fit_loses_no_charge(callbacks):
+    """On every line of `fit` and `_train`, once something was answered, also while a failure is counted."""
+    functions = [DPClassifier.fit.__wrapped__, DPClassifier._train]
+    places = [(f.__code__, line) for f in functions for line in lines_of(f)]
+    reached = 0
+    for code, line in places:
+        answered, hit = [], []
+
+        def watch(frame, event, argument, code=code, line=line, answered=answered, hit=hit):
+            if frame.f_code is TorchExecutor.answer.__code__:
+                answered.append(1)
+            if frame.f_code is not code or hit:
+                return watch
+            if event == "line" and frame.f_lineno == line and answered:
+                hit.append(1)
+                raise KeyboardInterrupt
+            return watch
+
+        model = classifier(max_epochs=1, callbacks=callbacks)
+        sys.settrace(watch)
+        try:
+            model.fit(X, Y)
+        except (KeyboardInterrupt, RuntimeError):
+            pass
+        finally:
+            sys.settrace(None)
+        reached += len(hit)
+        assert not answered or model.privacy_.epsilon >= 1.9, f"{code.co_name}, line {line}"
+    assert reached > 5
+
+
+def test_an_interrupt_while_a_failure_is_counted_loses_no_charge(monkeypatch):
+    honest = base.make_statement
+
+    def impatient(estimator, problem, programme, estimates, executed, *more):
+        if executed is not None:
+            raise KeyboardInterrupt
+        return honest(estimator, problem, programme, estimates, executed, *more)
+
+    model = classifier(callbacks=[Raising()])
+    monkeypatch.setattr(base, "make_statement", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, Y)
+    monkeypatch.undo()
+    alone = model.privacy_.epsilon
+    assert 1.9 < alone <= 2.0
+    assert model.set_params(callbacks=None).fit(X, Y).privacy_.epsilon > 1.3 * alone
 
 
 def test_nothing_spent_is_nothing_to_count():
