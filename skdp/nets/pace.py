@@ -14,7 +14,7 @@ STEPS = 110
 INTERCEPT = 0.5
 _FIRST = 0.3
 _START = 0.4
-_SLOWEST = 0.22
+_SLOWEST = 0.4
 _BLIND = 0.5
 _PER_DEVIANCE = 3.3
 
@@ -33,11 +33,14 @@ class PaceKeeper(nn.Module):
         Of the linear layer whose steps are scaled; its last column belongs to the constant feature.
     gradient_noise : float
         Standard deviation of the noise in one released mean gradient.
+    reserve : float
+        How much farther the steps would have to go for the whole length, where stability holds them back.
     """
 
-    def __init__(self, weight: Tensor, gradient_noise: float):
+    def __init__(self, weight: Tensor, gradient_noise: float, reserve: float = 1.0):
         super().__init__()
         self.gradient_noise = gradient_noise
+        self.reserve = reserve
         self.first = int(_FIRST * STEPS)
         # Buffers, so that a fit that is resumed goes on at its pace.
         for name in ("weight", "gradient", "moved"):
@@ -61,7 +64,7 @@ class PaceKeeper(nn.Module):
             noise = 0.5 * self.rate * self.factor * weight.numel() * self.gradient_noise**2
             self.gain -= 0.5 * ((gradient + self.gradient) * self.moved).sum() + noise
         if self.steps == self.first:
-            relative = min(max(_PER_DEVIANCE * self.deviance_explained(), _SLOWEST), 1.0)
+            relative = min(max(_PER_DEVIANCE * self.deviance_explained(), _SLOWEST) * self.reserve, 1.0)
             self.factor.fill_(min((relative - _START * _FIRST) / (1 - _FIRST), 1.0))
         self.gradient.copy_(gradient)
         weight.copy_(torch.lerp(self.weight, weight, self.factor))

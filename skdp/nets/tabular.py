@@ -265,7 +265,8 @@ class TabularNet(BaseEstimator):
             # Over a whole fit a bin that never shows 1.5 noise standard deviations of gradient stays at zero.
             module.threshold.fill_(_THRESHOLD * go.clip * go.length / signal / go.steps)
             if self.adaptive and share and _is_paced(public, signal):
-                module.pace = PaceKeeper(module.head.weight, go.clip * math.sqrt(go.steps) / signal)
+                noise = go.clip * math.sqrt(go.steps) / signal
+                module.pace = PaceKeeper(module.head.weight, noise, go.length * (1 - go.momentum) / go.steps / go.lr)
         return module
 
 

@@ -80,13 +80,18 @@ class SecretRandomness:
         if self._cuda_noise is not None:
             return torch.empty(size, device=self._device).normal_(generator=self._cuda_noise)
         pairs = (size + 1) // 2
-        radius = self._noise.integers(0, 2**64 - 1, pairs, np.uint64, endpoint=True).astype(np.float32)
+        bits = self._noise.integers(0, 2**64 - 1, (3 * pairs + 1) // 2, np.uint64, endpoint=True).view(np.uint32)
+        high, low, turn = (bits[i * pairs : (i + 1) * pairs] for i in range(3))
+        radius = low.astype(np.float32)
         np.maximum(radius, 1, out=radius)
-        radius *= 2.0**-64
+        radius *= 2.0**-32
+        radius += high
+        radius *= 2.0**-32
         np.log(radius, out=radius)
         radius *= -2
-        np.sqrt(radius, out=radius)
-        angle = self._noise.integers(0, 2**32 - 1, pairs, np.uint32, endpoint=True).view(np.int32).astype(np.float32)
+        # Where the uniform number rounds up to one, the logarithm is zero with either sign.
+        np.sqrt(np.abs(radius, out=radius), out=radius)
+        angle = turn.view(np.int32).astype(np.float32)
         angle *= math.pi * 2.0**-31
         numbers = np.empty((2, pairs), np.float32)
         np.multiply(radius, np.cos(angle), out=numbers[0])

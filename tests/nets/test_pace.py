@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from skdp.contract import Public
+from skdp.nets.pace import PaceKeeper
 from skdp.nets.tabular import TabularNet, step_length
 
 PUBLIC = Public(n=8000, input_shape=(4,), n_outputs=1, task="binary")
@@ -43,9 +45,27 @@ def descend(flips, steps=110, seed=0, keep_gradient=True, switch=None):
 
 def test_clear_labels_go_far_and_random_ones_stop_early():
     clear, mixed, random = (descend(flips).pace for flips in (0.0, 0.7, 1.0))
-    assert float(clear.factor) > 3 * float(random.factor)
+    # 30 % of the steps are taken at the first pace of 0.4 whatever the labels are.
+    slowest = (0.4 - 0.4 * 0.3) / 0.7
+    assert float(clear.factor) == 1 and float(random.factor) == pytest.approx(slowest, abs=0.01)
     assert clear.deviance_explained() > mixed.deviance_explained() > random.deviance_explained()
     assert abs(random.deviance_explained()) < 0.06, "labels that are noise explain nothing"
+
+
+def test_steps_that_stability_holds_back_are_not_slowed_twice():
+    """Where the whole length is out of reach, a part of it may be the whole pace."""
+    held = replace(PUBLIC, n=20 * PUBLIC.n)
+    near, far = (TabularNet().build(public, 0.5 * public.n).pace.reserve for public in (PUBLIC, held))
+    go = step_length(held, 0.5 * held.n)
+    assert far == pytest.approx(go.length * (1 - go.momentum) / (go.steps * go.lr)) and far > 3 * near >= 3
+    for reserve, factor in ((1.0, 0.4), (2.0, 0.97)):
+        pace = PaceKeeper(torch.zeros(1, 5), 0.0, reserve)
+        weight = torch.zeros(1, 5)
+        for _ in range(pace.first + 1):
+            weight.grad = torch.zeros(1, 5)
+            pace.shorten(weight)
+            pace.remember(weight)
+        assert float(pace.factor) == pytest.approx(factor, abs=0.01)
 
 
 def test_base_rates_are_read_from_the_first_gradient():

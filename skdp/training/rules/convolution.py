@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skdp.training.rules.gradients import Dense, Gradient, gram_is_cheaper, gram_squares, null_records, row_squares
 from skdp.training.rules.rule import Rule
-from skdp.training.rules.sums import RUN, add_products
+from skdp.training.rules.sums import RUN, add_products, add_rows
 
 __all__ = ["CONVOLUTION"]
 
@@ -153,7 +153,7 @@ class Convolved(Gradient):
         for part, inputs in zip(grad.split(RUN), self.inputs.split(RUN), strict=True):
             total.add_(_weight_gradient(part, inputs, weight, self, groups))
         if self.bias:
-            out[self.parameters[1]].add_(grad.flatten(2).sum((0, 2), dtype=total.dtype))
+            add_rows(grad.flatten(2).sum(2), out[self.parameters[1]])
 
     def null(self, ok: Tensor) -> None:
         self.inputs, self.grad = null_records(ok, self.inputs), null_records(ok, self.grad)

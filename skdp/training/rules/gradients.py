@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from skdp.training.rules.sums import add_products
+from skdp.training.rules.sums import add_products, add_rows
 
 __all__ = [
     "Dense",
@@ -184,7 +184,7 @@ class Outer(Gradient):
             left, right = left.flatten(0, 1), right.flatten(0, 1)
         add_products(left, right, out[self.parameters[0]], positions)
         if self.bias:
-            out[self.parameters[1]].add_(left.sum(0, dtype=out[self.parameters[1]].dtype))
+            add_rows(left, out[self.parameters[1]], positions)
 
     def null(self, ok: Tensor) -> None:
         self.left, self.right = null_records(ok, self.left), null_records(ok, self.right)

@@ -13,12 +13,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["ACCUMULATOR", "SUM_SLACK", "accumulator", "add_products"]
+__all__ = ["ACCUMULATOR", "SUM_SLACK", "accumulator", "add_products", "add_rows"]
 
 RUN = 128
 TOGETHER = 8
 SUM_SLACK = 2e-3
-PRODUCTS = 1 << 19  # numbers of products of runs in memory at a time
+LARGE = 1 << 14  # numbers of a product from which on products are made one at a time
+PRODUCTS = 1 << 19  # numbers of products in memory at a time where they are made together
 ACCUMULATOR = torch.float64
 
 
@@ -39,19 +40,29 @@ def add_products(left: Tensor, right: Tensor, out: Tensor, positions: int = 1) -
         Rows of one record, which follow one another. A record bounds the sum of its rows, so runs may be longer by
         the root of their number.
     """
-    rows = len(left)
+    rows, size = len(left), out.numel()
     run = RUN * max(1, int(positions**0.5))
-    if rows <= run:
-        out.add_(left.t() @ right)
+    if size >= LARGE:
+        # One product after the other in the same small memory, which stays in the cache.
+        product, total = left.new_empty(out.shape), left.new_empty(out.shape)
+        for start in range(0, rows, run * TOGETHER):
+            stop = min(rows, start + run * TOGETHER)
+            torch.mm(left[start : min(stop, start + run)].t(), right[start : min(stop, start + run)], out=total)
+            for begin in range(start + run, stop, run):
+                part = slice(begin, min(stop, begin + run))
+                total.add_(torch.mm(left[part].t(), right[part], out=product))
+            out.add_(total)
         return
     whole = rows - rows % run
-    runs = max(TOGETHER, PRODUCTS // out.numel())
+    runs = max(TOGETHER, PRODUCTS // size)
     for start in range(0, whole, runs * run):
         part = slice(start, min(whole, start + runs * run))
         products = torch.bmm(left[part].unflatten(0, (-1, run)).mT, right[part].unflatten(0, (-1, run)))
-        if len(products) > TOGETHER:
-            out.add_(products.sum(0, dtype=out.dtype))
-        else:
-            out.add_(products.sum(0))
+        out.add_(products.sum(0, dtype=None if len(products) <= TOGETHER else out.dtype))
     if whole < rows:
         out.add_(left[whole:].t() @ right[whole:])
+
+
+def add_rows(values: Tensor, out: Tensor, positions: int = 1) -> None:
+    """Add the sum of rows to `out`, in runs as in `add_products`: (rows, p), (p,)."""
+    add_products(values.new_ones(len(values), 1), values, out.view(1, -1), positions)
