@@ -27,7 +27,16 @@ from skdp.accounting import FitBook
 from skdp.contract import Public
 from skdp.mechanisms import DPSGD, TrainingPlan
 from skdp.neural_network.losses import ClassLoss
-from skdp.training import Engine, NetModel, PerExample, PrivateRows, SecretRandomness, TailAverage, TorchExecutor
+from skdp.training import (
+    Engine,
+    NetModel,
+    PerExample,
+    PrivateRows,
+    SecretRandomness,
+    TailAverage,
+    TorchExecutor,
+    rows_per_pass,
+)
 
 LR = 0.1
 SLOW = ("cnn", "transformer")
@@ -50,7 +59,7 @@ def skdp_steps(case: Case, device: torch.device) -> Callable[[int], None]:
         per_example=per_example,
         spend=lambda touch: book.spend(reservation, touch),
         randomness=SecretRandomness(device),
-        piece=case.rows,
+        piece=rows_per_pass(net, inputs),
     )
     engine = Engine(
         net,

@@ -32,13 +32,13 @@ from skdp.training import (
     TailAverage,
     TorchExecutor,
     check_rows_independent,
+    rows_per_pass,
 )
 from skdp.training.buffers import scratch_buffers
 from skdp.training.executor import trainable_parameters
 
 __all__ = ["Estimates", "FitRun"]
 
-_PIECE_BYTES = 2**28
 _FEATURE_CACHE_BYTES = 2**30
 # A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
 _ROWS_PER_NOISE = 10
@@ -175,7 +175,7 @@ class FitRun:
 
     def build(self, estimates: Estimates) -> tuple[Engine, TorchExecutor, TailAverage]:
         """Optimizer and executor around the net, on the device."""
-        programme, module = self.programme, self.module
+        programme, module, given = self.programme, self.module, self.estimator.max_physical_batch_size
         engine = self._engine(module, self.loss, estimates)
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = _precompute_features(module, self._private_rows(estimates))
@@ -187,7 +187,7 @@ class FitRun:
             per_example=PerExample(trained),
             spend=self._spend,
             randomness=self.randomness,
-            piece=self._piece(trained, rows),
+            piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
         )
         return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
 
@@ -321,23 +321,6 @@ class FitRun:
         if self.problem.classes is None:
             targets = scale_targets(targets, estimates.target_bounds)
         return inputs, torch.from_numpy(targets).to(self.device), y
-
-    def _piece(self, forward: Callable, rows: PrivateRows) -> int:
-        """Rows per backward pass, from the memory that a made-up row takes."""
-        given = self.estimator.max_physical_batch_size
-        if given != "auto":
-            return int(given)
-        sizes: list[int] = []
-
-        def count(tensor: torch.Tensor) -> torch.Tensor:
-            sizes.append(tensor.numel() * tensor.element_size())
-            return tensor
-
-        two = torch.zeros_like(rows.inputs[:1]).repeat(2, *[1] * (rows.inputs.ndim - 1))
-        with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
-            forward(two)
-        per_row = max(1, sum(sizes) // 2 + rows.inputs[:1].numel() * 4)
-        return max(16, _PIECE_BYTES // (3 * per_row))
 
 
 def lr_factor(schedule: Any) -> Callable[[float], float] | None:

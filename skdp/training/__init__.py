@@ -8,6 +8,7 @@ from skdp.training.engine import Engine, TailAverage, check_callbacks
 from skdp.training.executor import NetModel, PrivateRows, TorchExecutor
 from skdp.training.independence import check_rows_independent
 from skdp.training.per_example import Captured, PerExample
+from skdp.training.pieces import rows_per_pass
 from skdp.training.randomness import SecretRandomness
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "check_rows_independent",
     "clip_factors",
     "clipped_gradient",
+    "rows_per_pass",
 ]

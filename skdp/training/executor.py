@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import singledispatch
@@ -208,12 +209,18 @@ class TorchExecutor:
         """Pieces of a fresh Poisson sample; an empty sample has none."""
         chosen = self.randomness.draw_rows(len(self._rows), rate)
         if chosen is None:
-            for start_row in range(0, len(self._rows), self._piece):
-                yield self._rows.slice(start_row, start_row + self._piece)
+            size = self._even_piece(len(self._rows))
+            for start_row in range(0, len(self._rows), size):
+                yield self._rows.slice(start_row, start_row + size)
             return
         index = torch.from_numpy(chosen).to(self.model.device, non_blocking=True)
-        for part in index.split(self._piece) if len(index) else ():
+        for part in index.split(self._even_piece(len(index))) if len(index) else ():
             yield self._rows.take(part)
+
+    def _even_piece(self, rows: int) -> int:
+        """Rows of each pass, so that the last has about as many as the others."""
+        passes = max(1, math.ceil(rows / self._piece))
+        return max(1, math.ceil(rows / passes))
 
     def _add(self, rows: PrivateRows, totals: list) -> None:
         self._per_example.input_squares = rows.squares

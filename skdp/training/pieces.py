@@ -1,0 +1,54 @@
+"""How many records go through the net at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["rows_per_pass"]
+
+# On a processor, what a pass keeps for its backward half should stay in the cache; an accelerator wants large passes.
+KEPT_BYTES = 20 << 20
+KEPT_BYTES_DEVICE = 80 << 20
+LEAST_ROWS = 16
+
+
+def rows_per_pass(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
+    """Rows of one forward and backward pass, from what torch keeps of a made-up row.
+
+    Parameters
+    ----------
+    forward : callable
+        Maps a batch of inputs to outputs; usually the module.
+    inputs : tensor of shape (n, ...)
+        Only its shape, type and device are looked at.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> rows_per_pass(nn.Sequential(nn.Linear(1000, 10), nn.ReLU(), nn.Linear(10, 1)), torch.zeros(5, 1000)) > 1000
+    True
+    """
+    own: set[int] = set()
+    if isinstance(forward, nn.Module):
+        own = {t.untyped_storage().data_ptr() for t in (*forward.parameters(), *forward.buffers())}
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    two = inputs.new_zeros((2, *inputs.shape[1:]))
+    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        outputs = forward(two)
+    del outputs
+    per_row = sum(kept.values()) / 2 + two[0].numel() * two.element_size()
+    allowed = KEPT_BYTES if inputs.device.type == "cpu" else KEPT_BYTES_DEVICE
+    return max(LEAST_ROWS, int(allowed / max(1, per_row)))
