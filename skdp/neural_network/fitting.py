@@ -18,6 +18,7 @@ from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
+from skdp.neural_network.precomputed import check_precomputed, precomputed
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
@@ -39,7 +40,6 @@ from skdp.training.executor import trainable_parameters
 
 __all__ = ["Estimates", "FitRun"]
 
-_FEATURE_CACHE_BYTES = 2**30
 # A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
 _ROWS_PER_NOISE = 10
 
@@ -118,7 +118,7 @@ class FitRun:
             _load_weights(module, estimator.init_params, "init_params does")
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
-        _check_precomputed(module)
+        check_precomputed(module)
         self.module = module.to(self.device).train()
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
         self._check_module()
@@ -178,7 +178,7 @@ class FitRun:
         programme, module, given = self.programme, self.module, self.estimator.max_physical_batch_size
         engine = self._engine(module, self.loss, estimates)
         with scratch_buffers(module), self.randomness.net_draws():
-            trained, rows = _precompute_features(module, self._private_rows(estimates))
+            trained, rows = precomputed(module, self._private_rows(estimates))
         executor = TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device),
             rows,
@@ -337,37 +337,6 @@ def lr_factor(schedule: Any) -> Callable[[float], float] | None:
             f"lr_schedule={schedule!r} must be None, 'cosine', 'linear', or a function of the share of steps done"
         )
     return known[schedule]
-
-
-def _precompute_features(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
-    """Run a frozen, record-wise front part once instead of in every step, where its output fits into memory."""
-    if not getattr(module, "precompute_features", False):
-        return module, rows
-    with torch.no_grad():
-        width = module.features(rows.inputs[:0]).shape[1:].numel()
-        if len(rows) * width * 4 > _FEATURE_CACHE_BYTES:
-            return module, rows
-        pieces = [module.features(piece) for piece in rows.inputs.split(8192)]
-    return module.head, PrivateRows(torch.cat(pieces), rows.targets, rows.weights)
-
-
-def _check_precomputed(module: Any) -> None:
-    """Refuse a front part that would train but is run only once."""
-    if not getattr(module, "precompute_features", False):
-        return
-    trainable = [name for name, p in module.features.named_parameters() if p.requires_grad]
-    if trainable:
-        raise UnsupportedModuleError(
-            f"module={type(module).__name__} has precompute_features=True, but the parameters {trainable} of its "
-            "features train; call features.requires_grad_(False), or leave precompute_features out"
-        )
-    drawing = [name for name, layer in module.features.named_modules() if getattr(layer, "p", 0) and layer.training]
-    if drawing:
-        raise UnsupportedModuleError(
-            f"module={type(module).__name__} has precompute_features=True, but the layers {drawing} of its features "
-            "drop units at random, which would be drawn once for the whole fit; call features.eval(), or leave "
-            "precompute_features out"
-        )
 
 
 def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:

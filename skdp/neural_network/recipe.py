@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skdp.contract import Public
-from skdp.nets.tabular import step_length
+from skdp.nets.step_length import step_length
 
 __all__ = ["Recipe", "auto_recipe"]
 
@@ -43,7 +43,7 @@ def auto_recipe(public: Public, signal: float) -> Recipe:
     """Training numbers for `skdp.nets.TabularNet`.
 
     A full-batch fit is one Gaussian release whatever its number of steps, so only the total step length
-    ``lr * steps / (1 - momentum)`` trades signal against noise (see `skdp.nets.tabular.step_length`). Steps
+    ``lr * steps / (1 - momentum)`` trades signal against noise (see `skdp.nets.step_length`). Steps
     are as few as a stable learning rate allows.
 
     Parameters

@@ -8,7 +8,7 @@ from typing import Any
 
 from skdp.contract import Public
 from skdp.nets import TabularNet
-from skdp.nets.tabular import capped_signal
+from skdp.nets.step_length import capped_signal
 from skdp.neural_network.recipe import Recipe, auto_recipe
 
 __all__ = ["resolve_settings", "steps_per_epoch"]

@@ -10,7 +10,8 @@ import torch
 
 from skdp.contract import Public
 from skdp.nets.pace import PaceKeeper
-from skdp.nets.tabular import TabularNet, step_length
+from skdp.nets.step_length import step_length
+from skdp.nets.tabular import TabularNet
 
 PUBLIC = Public(n=8000, input_shape=(4,), n_outputs=1, task="binary")
 SIGNAL = 8000.0

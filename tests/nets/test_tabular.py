@@ -11,7 +11,8 @@ import torch
 from sklearn.base import clone
 
 from skdp.contract import Public
-from skdp.nets.tabular import TabularNet, nonlinear_share, step_length
+from skdp.nets.step_length import nonlinear_share, step_length
+from skdp.nets.tabular import TabularNet
 
 SHAPES = [
     # rows, columns, indicators, outputs, task, signal

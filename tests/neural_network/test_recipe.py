@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from skdp.contract import Public
-from skdp.nets.tabular import TabularNet, step_length
+from skdp.nets.step_length import step_length
+from skdp.nets.tabular import TabularNet
 from skdp.neural_network.recipe import auto_recipe
 from skdp.neural_network.settings import resolve_settings
 

@@ -1,0 +1,46 @@
+"""A frozen front part of a net, run once instead of in every step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from skdp.exceptions import UnsupportedModuleError
+from skdp.training import PrivateRows
+
+__all__ = ["check_precomputed", "precomputed"]
+
+_CACHE_BYTES = 2**30
+
+
+def precomputed(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
+    """Run a frozen, record-wise front part once instead of in every step, where its output fits into memory."""
+    if not getattr(module, "precompute_features", False):
+        return module, rows
+    with torch.no_grad():
+        width = module.features(rows.inputs[:0]).shape[1:].numel()
+        if len(rows) * width * 4 > _CACHE_BYTES:
+            return module, rows
+        pieces = [module.features(piece) for piece in rows.inputs.split(8192)]
+    return module.head, PrivateRows(torch.cat(pieces), rows.targets, rows.weights)
+
+
+def check_precomputed(module: Any) -> None:
+    """Refuse a front part that would train but is run only once."""
+    if not getattr(module, "precompute_features", False):
+        return
+    trainable = [name for name, p in module.features.named_parameters() if p.requires_grad]
+    if trainable:
+        raise UnsupportedModuleError(
+            f"module={type(module).__name__} has precompute_features=True, but the parameters {trainable} of its "
+            "features train; call features.requires_grad_(False), or leave precompute_features out"
+        )
+    drawing = [name for name, layer in module.features.named_modules() if getattr(layer, "p", 0) and layer.training]
+    if drawing:
+        raise UnsupportedModuleError(
+            f"module={type(module).__name__} has precompute_features=True, but the layers {drawing} of its features "
+            "drop units at random, which would be drawn once for the whole fit; call features.eval(), or leave "
+            "precompute_features out"
+        )
