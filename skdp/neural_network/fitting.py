@@ -188,6 +188,7 @@ class FitRun:
             spend=self._spend,
             randomness=self.randomness,
             piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
+            shifting=programme.public.adjacency == "add-remove",
         )
         return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
 

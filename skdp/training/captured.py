@@ -45,6 +45,18 @@ class Captured:
         self._squares: list[Tensor] | None = None
         self._ok: Tensor | None = None
         self._nulled = False
+        self._wide = False
+
+    def widen(self) -> None:
+        """Take norms as they are and go on in float64, where sums do not depend on how records fall into runs.
+
+        One record less shifts all records behind it into other runs; float32 would round all of these anew.
+        """
+        self.squared_norms()
+        self._null_rows()
+        self._wide = True
+        for gradient in self._gradients:
+            gradient.change(Tensor.double)
 
     def squared_norms(self) -> list[Tensor]:
         """Upper bounds on squared gradient norms.
@@ -82,6 +94,8 @@ class Captured:
                 every = factors if isinstance(factors, list) else [factors]
                 every = [torch.where(self._ok, factor, 0.0) for factor in every]
                 factors = every if isinstance(factors, list) else every[0]
+            if self._wide:
+                factors = [f.double() for f in factors] if isinstance(factors, list) else factors.double()
             for gradient, group in zip(self._gradients, self._groups, strict=True):
                 gradient.add_weighted(factors[group] if isinstance(factors, list) else factors, out)
 

@@ -128,6 +128,9 @@ class TorchExecutor:
     randomness : SecretRandomness
     piece : int
         Rows per backward pass; changes memory and time, never an answer's distribution.
+    shifting : bool, default=False
+        Whether a neighbour has another number of rows (add-remove), so that the rows behind the one that is missing
+        fall into other runs of a sum: products are then added up in float64.
 
     Examples
     --------
@@ -154,6 +157,7 @@ class TorchExecutor:
         spend: Callable[[Any], Any],
         randomness: SecretRandomness,
         piece: int,
+        shifting: bool = False,
     ):
         self.model = model
         self.randomness = randomness
@@ -163,6 +167,7 @@ class TorchExecutor:
         self._per_example = per_example
         self._spend = spend
         self._piece = max(1, piece)
+        self._widens = shifting and accumulator(model.device) == torch.float64
         self._iterating = iterating_parametrizations(model.module)
         self._set_shapes()
 
@@ -236,6 +241,8 @@ class TorchExecutor:
             losses = losses * rows.weights
         captured = self._per_example.backward(losses)
         piece = Piece(captured, captured.squared_norms(), rows.weights)
+        if self._widens:
+            captured.widen()
         for total in totals:
             total.add(piece)
 

@@ -17,7 +17,7 @@ from skdp.training.per_example import PerExample
 
 __all__ = ["check_rows_independent"]
 
-# A first row of these sizes shows a maximum, a clamp or a weak mean over the batch, which an ordinary one may not.
+# A row of these sizes shows a maximum, a clamp or a weak mean over the batch, which an ordinary one may not.
 _EXTREMES = (1e3, -1e3, 0.0)
 _MIXES = (
     "the loss of a record changes with another record: the module or the loss mixes rows (a normalisation, mean, "
@@ -30,11 +30,11 @@ def check_rows_independent(
 ) -> None:
     """Raise unless each record's loss and gradient come from that record alone.
 
-    Changes one row, a little and by far, and runs each row alone, and looks whether anything of another row moves:
-    losses, layer inputs, gradients of layer outputs; whether buffers move at all; whether the module writes into its
-    input; and compares the captured gradient with the ordinary one. Use made-up inputs, not private rows: random
-    ones, since a row of indices is changed to indices of other rows. The module's buffers and the global random
-    state are left as they were. Rows are not run alone where the module draws at random in other ways than by
+    Changes each row in turn, a little and by far, and runs each row alone, and looks whether anything of another row
+    moves: losses, layer inputs, gradients of layer outputs; whether buffers move at all; whether the module writes
+    into its input; and compares the captured gradient with the ordinary one. Use made-up inputs, not private rows:
+    random ones, since a row of indices is changed to indices of other rows. The module's buffers and the global
+    random state are left as they were. Rows are not run alone where the module draws at random in other ways than by
     dropout layers.
 
     Parameters
@@ -66,28 +66,25 @@ def check_rows_independent(
     if len(x) < 3:
         raise ValueError(f"x has {len(x)} rows; at least three are needed to see whether rows mix")
     per_example = PerExample(module)
-    others = _other_batches(x, y)
+    looked_up = any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules())
+    sizes = _EXTREMES if x.is_floating_point() and not looked_up else ()
     devices = {p.device for p in per_example.parameters.values() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=list(devices)):
-        # Two sizes, so that a dimension that happens to equal the number of records is found out.
-        for rows in (len(x), len(x) - 1):
-            probe = _Probe(per_example, loss_fn, (x[:rows], y[:rows]))
-            for other in others:
-                probe.compare_with(tuple(part[:rows] for part in other))
+        # Two sizes, so that a dimension that happens to equal the number of records is found out, and a third for what
+        # a module does with many.
+        for rows, changed in ((len(x), range(len(x))), (len(x) - 1, (0,)), (3 * len(x), (0, len(x), 3 * len(x) - 1))):
+            batch = [torch.cat([part] * 3)[:rows] for part in (x, y)]
+            probe = _Probe(per_example, loss_fn, batch)
+            for row in changed:
+                other = _changed("x", batch[0], row), _changed("y", batch[1], row)
+                probe.compare_with(other, row)
+                for size in sizes if rows == len(x) else ():
+                    extreme = batch[0].clone()
+                    extreme[row] *= size
+                    probe.compare_with((extreme, other[1]), row, may_fail=True)
             probe.compare_totals()
         with _without_dropout(module):
-            _Probe(per_example, loss_fn, (x, y)).compare_with_rows_alone()
-
-
-def _other_batches(x: Tensor, y: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """The batch with other first rows."""
-    ordinary = _changed("x", x), _changed("y", y)
-    batches = [ordinary]
-    for size in _EXTREMES if x.is_floating_point() else ():
-        extreme = x.clone()
-        extreme[0] *= size
-        batches.append((extreme, ordinary[1]))
-    return batches
+            _Probe(per_example, loss_fn, [x, y]).compare_with_rows_alone()
 
 
 @contextmanager
@@ -108,7 +105,7 @@ def _without_dropout(module: nn.Module) -> Iterator[None]:
 class _Probe:
     """Comparisons of one batch with others, and of its gradients with those that torch computes."""
 
-    def __init__(self, per_example: PerExample, loss_fn: Any, batch: tuple[Tensor, Tensor]) -> None:
+    def __init__(self, per_example: PerExample, loss_fn: Any, batch: list[Tensor]) -> None:
         self.per_example = per_example
         self.module = per_example.module
         self.loss_fn = loss_fn
@@ -119,10 +116,19 @@ class _Probe:
         coarse = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in captured)
         self.rounding = 0.05 if coarse else 1e-3
 
-    def compare_with(self, other: tuple[Tensor, Tensor]) -> None:
-        """Nothing but the first row may differ from what it is in a batch with another first row."""
-        losses, buffers = self._plain(*other)
-        if _moved(self.losses[1:], losses[1:]):
+    def compare_with(self, other: tuple[Tensor, Tensor], row: int, may_fail: bool = False) -> None:
+        """Nothing but one row may differ from what it is in a batch with another such row."""
+        try:
+            losses, buffers = self._plain(*other)
+            sites = self._sites(*other)
+        except UnsupportedModuleError:
+            raise
+        except (RuntimeError, ValueError, IndexError):
+            if may_fail:
+                return  # a row that is no input for this module tells nothing
+            raise
+        others = [i for i in range(len(self.losses)) if i != row]
+        if _moved(self.losses[others], losses[others]):
             raise UnsupportedModuleError(_MIXES)
         # No tolerance: what moves by a little in one step moves far over a fit.
         for name in self.buffers.keys() | buffers.keys():
@@ -131,14 +137,14 @@ class _Probe:
                     f"buffer {name!r} changes with the records, so it would publish statistics of them; freeze it, or "
                     f"use a layer without running statistics"
                 )
-        self._compare_sites(self._sites(*other), slice(1, None), slice(1, None))
+        self._compare_sites(sites, others, others)
 
     def compare_with_rows_alone(self) -> None:
         """Each row must be what it is in a batch of its own."""
         if _moved(self._plain(*self.batch, seed=1)[0], self.losses):
             return  # it draws at random, and in a smaller batch something else
         for row in range(len(self.losses)):
-            here = slice(row, row + 1)
+            here = [row]
             alone = tuple(part[here] for part in self.batch)
             try:
                 losses, sites = self._plain(*alone)[0], self._sites(*alone)
@@ -149,16 +155,15 @@ class _Probe:
                 ) from error
             if _moved(self.losses[here], losses, float(self.losses.abs().max()), self.rounding):
                 raise UnsupportedModuleError(_MIXES)
-            # Bags in one run of tokens are filled up to the longest of the batch.
-            pairs = zip(self.sites, sites, strict=False)
-            if all(one[0].inputs.shape[1:] == two[0].inputs.shape[1:] for one, two in pairs):
-                self._compare_sites(sites, here, slice(None), self.rounding)
+            self._compare_sites(sites, here, [0], self.rounding)
 
-    def _compare_sites(self, others: list, here: slice, there: slice, tolerance: float = 1e-3) -> None:
+    def _compare_sites(self, others: list, here: list[int], there: list[int], tolerance: float = 1e-3) -> None:
         for (site, grad), (other_site, other_grad) in zip(self.sites, others, strict=False):
-            pairs = [(site.inputs, other_site.inputs), (grad, other_grad)]
+            pairs = [(grad, other_grad)]
+            if site.inputs.shape[1:] == other_site.inputs.shape[1:]:  # bags are filled up to the longest of a batch
+                pairs.append((site.inputs, other_site.inputs))
             if len(self.sites) != len(others) or any(
-                _moved(one[here], two[there], _size(one[1:]), tolerance) for one, two in pairs
+                _moved(one[here], two[there], _size(one), tolerance) for one, two in pairs
             ):
                 raise UnsupportedModuleError(
                     f"what layer {site.layer.name!r} ({type(site.layer.module).__name__}) sees of a record changes "
@@ -212,15 +217,15 @@ class _Probe:
                 )
 
 
-def _changed(name: str, values: Tensor) -> Tensor:
-    """The batch with another first row: an affine image of numbers, indices that another row has in their place."""
+def _changed(name: str, values: Tensor, row: int) -> Tensor:
+    """The batch with one other row: an affine image of numbers, indices that another row has in their place."""
     changed = values.clone()
     if values.is_floating_point() or values.is_complex():
-        changed[0] = 1 - 2 * values[0]
+        changed[row] = 1 - 2 * values[row]
     else:
-        differs = (values != values[:1]).int().argmax(0, keepdim=True)  # row 0, itself, where none differs
-        changed[0] = values.gather(0, differs)[0]
-    if _same(changed[0], values[0]):
+        differs = (values != values[row]).int().argmax(0, keepdim=True)  # the first, itself or equal, where none does
+        changed[row] = values.gather(0, differs)[0]
+    if _same(changed[row], values[row]):
         raise ValueError(f"{name} does not vary, so it cannot show whether rows mix; pass random made-up values")
     return changed
 

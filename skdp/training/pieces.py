@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+
+from skdp.training.buffers import scratch_buffers
 
 __all__ = ["rows_per_pass"]
 
@@ -46,9 +50,14 @@ def rows_per_pass(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
         return tensor
 
     two = inputs.new_zeros((2, *inputs.shape[1:]))
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+    if two.is_floating_point():
+        draw = torch.Generator().manual_seed(0)
+        two = torch.rand(two.shape, generator=draw).to(two)
+    devices = [inputs.device] if inputs.device.type == "cuda" else []
+    kept_as_it_was = scratch_buffers(forward) if isinstance(forward, nn.Module) else nullcontext()
+    with torch.random.fork_rng(devices=devices), kept_as_it_was, saved_tensors_hooks(count, lambda tensor: tensor):
         outputs = forward(two)
-    del outputs
+    del outputs  # until here torch keeps what was counted
     per_row = sum(kept.values()) / 2 + two[0].numel() * two.element_size()
     allowed = KEPT_BYTES if inputs.device.type == "cpu" else KEPT_BYTES_DEVICE
     return max(LEAST_ROWS, int(allowed / max(1, per_row)))

@@ -39,7 +39,9 @@ class SecretRandomness:
 
     def __init__(self, device: torch.device, insecure_seed: int | None = None, spent: int = 0):
         entropy = secrets.randbits(256) if insecure_seed is None else insecure_seed
-        rows, noise, net = np.random.SeedSequence(entropy, spawn_key=(spent,) if spent else ()).spawn(3)
+        # A pool of eight words: the usual four would keep 128 bits.
+        seeds = np.random.SeedSequence(entropy, spawn_key=(spent,) if spent else (), pool_size=8)
+        rows, noise, net, device_noise = seeds.spawn(4)
         self._rows = np.random.Generator(np.random.PCG64DXSM(rows))
         # torch's processor generator keeps 32 bits of a seed, few enough to try them all, and its normal numbers end at
         # 5.8 standard deviations.
@@ -48,7 +50,7 @@ class SecretRandomness:
         self._cuda_noise = None
         if device.type == "cuda":
             self._cuda_noise = torch.Generator(device=device)
-            self._cuda_noise.manual_seed(int(noise.generate_state(1, np.uint64)[0]))
+            self._cuda_noise.manual_seed(int(device_noise.generate_state(1, np.uint64)[0]))
         self._net_states = _net_states(device, net)
 
     def draw_rows(self, n: int, rate: float) -> np.ndarray | None:
@@ -110,14 +112,15 @@ class SecretRandomness:
         decide the masks of those behind it, and a generator that rows have moved tells how many they were.
         """
         outside = [get() for get, _ in self._generators()]
-        for (_, put), state in zip(self._generators(), self._net_states, strict=True):
-            put(state)
         try:
+            for (_, put), state in zip(self._generators(), self._net_states, strict=True):
+                put(state)
             yield
         finally:
-            self._net_states = [get() for get, _ in self._generators()]
+            reached = [get() for get, _ in self._generators()]
             for (_, put), state in zip(self._generators(), outside, strict=True):
                 put(state)
+            self._net_states = reached
 
     def _generators(self) -> list[tuple[Callable, Callable]]:
         return _generators(self._device)

@@ -106,6 +106,11 @@ class Places(nn.Module):
         return self.out(x[..., None] * self.place(torch.arange(4))).mean(1)
 
 
+def drawn(x):
+    """Random numbers that no layer knows of must not hide what else happens."""
+    return nn.functional.dropout(x, 0.1)
+
+
 MIXERS = {
     "centred": (lambda: Wrapped(lambda x: x - x.mean(0)), "mixes rows"),
     "softmax over the batch": (lambda: Wrapped(after=lambda x: x.softmax(0)), "mixes rows"),
@@ -126,6 +131,12 @@ MIXERS = {
     "a little of the mean": (lambda: Wrapped(lambda x: x + 1e-4 * x.mean(0)), "mixes rows"),
     "median": (lambda: Wrapped(lambda x: x - x.median(0).values), "mixes rows"),
     "only with dropout": (lambda: Wrapped(lambda x: nn.functional.dropout(x / x.abs().max(), 0.1)), "mixes rows"),
+    "next row": (lambda: Wrapped(lambda x: drawn(x + nn.functional.pad(x[1:], (0, 0, 0, 1)))), "mixes rows"),
+    "differences": (lambda: Wrapped(lambda x: drawn(torch.diff(x, dim=0, append=x[-1:]))), "mixes rows"),
+    "sum from behind": (lambda: Wrapped(lambda x: drawn(x.flip(0).cumsum(0).flip(0))), "mixes rows"),
+    "maximum from behind": (lambda: Wrapped(lambda x: drawn(x.flip(0).cummax(0).values.flip(0))), "mixes rows"),
+    "last row, if large": (lambda: Wrapped(lambda x: drawn(x * (1 + (x[-1].max() > 100)))), "mixes rows"),
+    "only in large batches": (lambda: Wrapped(lambda x: x - x.mean(0) * (len(x) > 8)), "mix"),
     "one record": (lambda: Wrapped(lambda x: x.squeeze(0)), "cannot take a single record"),
 }
 
@@ -155,6 +166,34 @@ def test_coarse_arithmetic_is_no_mixing(seed):
     check_rows_independent(Coarse(torch.tanh, torch.sin), MSE, x, y)
     with pytest.raises(UnsupportedModuleError, match="mixes rows"):
         check_rows_independent(Coarse(lambda x: x / x.abs().max()), MSE, x, y)
+
+
+class Codes(nn.Module):
+    """Looks up numbers that are codes: a thousand times a code is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(5, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        return self.out(self.table((x[:, 0] * 4).round().long().clamp(0)))
+
+
+class Inverse(nn.Module):
+    """Cannot take a record of zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(torch.linalg.inv(x.view(-1, 2, 2)).flatten(1))
+
+
+@pytest.mark.parametrize("module", [Codes, Inverse])
+def test_rows_that_a_module_cannot_take_say_nothing(module):
+    torch.manual_seed(0)
+    check_rows_independent(module(), MSE, torch.rand(4, 4), torch.randn(4, 2))
 
 
 def test_dropout_is_as_it_was():

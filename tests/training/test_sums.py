@@ -48,7 +48,7 @@ class Mean(nn.Module):
         return x.mean(1, keepdim=True)
 
 
-def answer(module, x, y, weights, piece):
+def answer(module, x, y, weights, piece, shifting=False):
     per_example = PerExample(module)
     executor = TorchExecutor(
         NetModel(module, per_example.parameters, CPU),
@@ -59,6 +59,7 @@ def answer(module, x, y, weights, piece):
         spend=lambda touch: 0,
         randomness=SecretRandomness(CPU, 0),
         piece=piece,
+        shifting=shifting,
     )
     (total,) = executor.answer(Query(Touch("gradient", Poisson(), None, 1), (ClippedSum(1.0),)))
     return torch.cat([part.flatten() for part in total]).double()
@@ -78,6 +79,60 @@ def test_no_record_decides_over_the_others(name, n, piece):
     moved = float((answer(module, x, y, weights, piece) - whole).norm())
     # The released float32 numbers themselves are rounded at the size of the sum.
     assert moved <= 1 + SUM_SLACK + float(whole.abs().max()) * 2.0**-22
+
+
+@pytest.mark.parametrize("name", ["linear", "wide", "embedding", "norm", "convolution"])
+def test_a_record_less_shifts_the_others_into_other_runs(name):
+    """Under add-remove all runs round anew, by more than one record together; in float64 they do not."""
+    n, share = 65536, torch.full((RUN,), 64 * 0.55 * 2.0**-23)
+    share[:64] = 1
+    factory, inputs = NETS[name]
+    torch.manual_seed(0)
+    module, x, y = factory(), inputs(n), share.repeat(n // RUN)
+    moved = []
+    for shifting in (True, False):
+        whole, less = (answer(module, x[k:], y[k:], None, 10**9, shifting) for k in (0, 1))
+        moved.append(float((whole - less).norm()))
+    assert moved[0] <= 1 + SUM_SLACK + float(whole.abs().max()) * 2.0**-22
+    if name == "linear":
+        assert moved[1] > 1.05, "the data would show it"
+
+
+CANCELLING = {
+    "one": (lambda: nn.Conv2d(8, 4, 1), (8, 16, 16)),
+    "three": (lambda: nn.Conv2d(8, 4, 3), (8, 16, 16)),
+    "few channels": (lambda: nn.Conv2d(1, 4, 3), (1, 16, 16)),
+    "groups": (lambda: nn.Conv2d(8, 8, 3, groups=8), (8, 12, 12)),
+    "line": (lambda: nn.Conv1d(8, 4, 3), (8, 200)),
+    "gram": (lambda: nn.Conv2d(32, 64, 3), (32, 4, 4)),
+    "linear": (lambda: nn.Linear(8, 4), (40, 8)),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CANCELLING)
+def test_positions_that_cancel_do_not_hide_a_gradient(name, seed):
+    """The norm is that of what is added up: another way to compute it may round a residue to nothing."""
+    factory, shape = CANCELLING[name]
+    torch.manual_seed(seed)
+    layer = factory()
+    x = torch.randn(40, *shape)
+    big = x.clone()
+    positions = big[0] if name == "linear" else big[0].flatten(1).T  # a view
+    i, j, k = torch.randperm(len(positions))[:3].tolist()
+    positions[:] = 0
+    positions[i], positions[j], positions[k] = 1e9, -1e9, 1e9 * 2.0**-25
+    for scale in (1.0, 1e6):
+        big[0] *= scale
+        per_example = PerExample(layer)
+        with per_example:
+            captured = per_example.backward(layer(big).flatten(1).sum(1))
+            norms = captured.squared_norms()
+        factors = torch.zeros(40)
+        factors[0] = (1 / sum(norms)[0].sqrt()).clamp(max=100)
+        out = [torch.zeros(p.shape, dtype=torch.float64) for p in layer.parameters()]
+        captured.add_weighted_sums(factors, out)
+        assert torch.cat([part.flatten() for part in out]).norm() <= 1 + 1e-5
 
 
 def test_the_data_would_show_a_running_sum():

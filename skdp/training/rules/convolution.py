@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skdp.training.rules.gradients import Dense, Gradient, gram_is_cheaper, gram_squares, null_records, row_squares
+from skdp.training.rules.gradients import Dense, Gradient, gram_is_cheaper, gram_squares, row_squares
 from skdp.training.rules.rule import Rule
 from skdp.training.rules.sums import RUN, add_products, add_rows
 
@@ -46,31 +46,9 @@ class Convolved(Gradient):
         weight, positions = self.module.weight, math.prod(self.grad.shape[2:])
         outputs = len(weight) // self.module.groups
         if len(self.grad) and gram_is_cheaper(len(self.grad), positions, outputs, weight[0].numel()):
-            return self._with_unread(self._gram_squares(positions))
-        channels, groups = weight.shape[1], self.module.groups
-        if self.grad.device.type == "cpu" and (channels >= ENOUGH_CHANNELS or groups > 1):
-            return self._with_unread(self._grouped_squares())
+            return self._gram_squares(positions)
         self.written = self._write()
         return sum(part.squared_norms() for part in self.written)
-
-    def _with_unread(self, squares: Tensor) -> Tensor:
-        """NaN where it stands in a pixel that no patch reads, since it may still enter the sum as 0 * NaN."""
-        return squares + 0 * self.inputs.flatten(1).sum(1) if any(self._leftover()) else squares
-
-    def _grouped_squares(self) -> Tensor:
-        """Squared norms of gradients that torch writes out, a group of one convolution for each record."""
-        weight = self.module.weight
-        n = max(1, GROUPED_CHANNELS // self.inputs.shape[1])
-        squares = [self.grad.new_zeros(0)]
-        for grad, inputs in zip(self.grad.split(n), self.inputs.split(n), strict=True):
-            records = len(grad)
-            if records:
-                shape = grad.new_empty(records * len(weight), *weight.shape[1:])
-                one = [t.reshape(1, -1, *t.shape[2:]) for t in (grad, inputs)]
-                written = _weight_gradient(*one, shape, self, records * self.module.groups)
-                squares.append(row_squares(written.view(records, -1)))
-        squares = torch.cat(squares)
-        return squares.add_(row_squares(self.grad.flatten(2).sum(2))) if self.bias else squares
 
     def _leftover(self) -> list[bool]:
         """Per dimension, whether some of the input is read by no patch."""
@@ -80,7 +58,11 @@ class Convolved(Gradient):
 
     def _gram_squares(self, positions: int) -> Tensor:
         parts = [gram_squares(left.mT, patches, self.bias) for left, patches in self._pieces(positions)]
-        return torch.cat(parts).view(-1, self.module.groups).sum(1)
+        return self._with_unread(torch.cat(parts).view(-1, self.module.groups).sum(1))
+
+    def _with_unread(self, squares: Tensor) -> Tensor:
+        """NaN where it stands in a pixel that no patch reads, since it may still enter the sum as 0 * NaN."""
+        return squares + 0 * self.inputs.flatten(1).sum(1) if any(self._leftover()) else squares
 
     def _pieces(self, positions: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Output gradients (n, outputs, positions) and patches (n, positions, width), a few records at a time.
@@ -123,10 +105,32 @@ class Convolved(Gradient):
         return inputs.permute(0, *range(1, n + 1), *range(n + 2, 2 * n + 2), n + 1)
 
     def _write(self) -> list[Gradient]:
-        parts: list[Gradient] = [_ChannelsLast(self.parameters[0], self.module.weight.shape, *self._written_weight())]
+        """The gradients themselves: what is squared for the norm is what is added up.
+
+        Where positions cancel, two ways to compute one gradient differ by more than the gradient.
+        """
+        channels, groups = self.module.weight.shape[1], self.module.groups
+        if self.grad.device.type == "cpu" and (channels >= ENOUGH_CHANNELS or groups > 1):
+            parts: list[Gradient] = [self._grouped_weight()]
+        else:
+            parts = [_ChannelsLast(self.parameters[0], self.module.weight.shape, *self._written_weight())]
         if self.bias:
             parts.append(Dense(self.parameters[1], self.grad.flatten(2).sum(2)))
         return parts
+
+    def _grouped_weight(self) -> Written:
+        """The gradient (batch, numbers of the weight) as torch writes it: a group of one convolution each."""
+        weight, batch = self.module.weight, len(self.grad)
+        values, squares = self.grad.new_empty(batch, weight.numel()), self.grad.new_zeros(batch)
+        n = max(1, GROUPED_CHANNELS // self.inputs.shape[1])
+        for start in range(0, batch, n):
+            grad, inputs = self.grad[start : start + n], self.inputs[start : start + n]
+            shape = grad.new_empty(len(grad) * len(weight), *weight.shape[1:])
+            one = [t.reshape(1, -1, *t.shape[2:]) for t in (grad, inputs)]
+            part = values[start : start + n]
+            part.copy_(_weight_gradient(*one, shape, self, len(grad) * self.module.groups).view(part.shape))
+            squares[start : start + n] = row_squares(part)  # while it is in the cache
+        return Written(self.parameters[0], values, self._with_unread(squares))
 
     def _written_weight(self) -> tuple[Tensor, Tensor]:
         """The gradient (batch, outputs, *kernel, channels), and squared norms taken while it is in the cache."""
@@ -150,15 +154,17 @@ class Convolved(Gradient):
         grad = self.grad * factors.view(-1, *[1] * (self.grad.dim() - 1))
         weight, groups = self.module.weight.detach(), self.module.groups
         total = out[self.parameters[0]]
-        for part, inputs in zip(grad.split(RUN), self.inputs.split(RUN), strict=True):
-            total.add_(_weight_gradient(part, inputs, weight, self, groups))
+        records = max(1, int(RUN / math.prod(grad.shape[2:]) ** 0.5))
+        for part, inputs in zip(grad.split(records), self.inputs.split(records), strict=True):
+            total.add_(_weight_gradient(part, inputs, weight.to(part.dtype), self, groups))
         if self.bias:
             add_rows(grad.flatten(2).sum(2), out[self.parameters[1]])
 
-    def null(self, ok: Tensor) -> None:
-        self.inputs, self.grad = null_records(ok, self.inputs), null_records(ok, self.grad)
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        if self.written is None:
+            self.inputs, self.grad = how(self.inputs), how(self.grad)
         for part in self.written or ():
-            part.null(ok)
+            part.change(how)
 
     def split(self) -> list[Gradient]:
         return self._write()
@@ -167,16 +173,23 @@ class Convolved(Gradient):
         return self._written_weight()[0].movedim(-1, 2)
 
 
-class _ChannelsLast(Dense):
-    """A convolution's weight gradient, written out as (batch, outputs, *kernel, channels)."""
+class Written(Dense):
+    """Gradients written out whose squared norms are known."""
 
-    def __init__(self, parameter: int, shape: torch.Size, values: Tensor, squares: Tensor) -> None:
+    def __init__(self, parameter: int, values: Tensor, squares: Tensor) -> None:
         super().__init__(parameter, values)
         self.squares = squares
-        self.shape = (shape[0], *shape[2:], shape[1])
 
     def squared_norms(self) -> Tensor:
         return self.squares
+
+
+class _ChannelsLast(Written):
+    """A convolution's weight gradient, written out as (batch, outputs, *kernel, channels)."""
+
+    def __init__(self, parameter: int, shape: torch.Size, values: Tensor, squares: Tensor) -> None:
+        super().__init__(parameter, values, squares)
+        self.shape = (shape[0], *shape[2:], shape[1])
 
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
         total = torch.zeros(1, self.values.shape[1], dtype=out[self.parameters[0]].dtype, device=self.values.device)

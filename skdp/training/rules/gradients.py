@@ -12,6 +12,8 @@ becomes inf or NaN, and such a record is the null row.
 # ruff: noqa: D102 -- the overrides are documented in Gradient
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -107,9 +109,13 @@ class Gradient:
         """Add the sum over records of factor times gradient to ``out[i]`` (float64) for each i of `parameters`."""
         raise TypeError(f"{type(self).__name__} cannot be summed")
 
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        """Replace the numbers of all records, the first dimension of each tensor, by what `how` makes of them."""
+        raise TypeError(f"{type(self).__name__} cannot be changed")
+
     def null(self, ok: Tensor) -> None:
         """Make the records that are not `ok` (bool, (batch,)) null rows."""
-        raise TypeError(f"{type(self).__name__} has no null row")
+        self.change(lambda values: null_records(ok, values))
 
     def split(self) -> list[Gradient]:
         """The same gradient as one object per parameter."""
@@ -133,8 +139,8 @@ class Dense(Gradient):
     def add_weighted(self, factors: Tensor, out: list[Tensor]) -> None:
         add_products(factors[:, None], self.values, out[self.parameters[0]].view(1, -1))
 
-    def null(self, ok: Tensor) -> None:
-        self.values = null_records(ok, self.values)
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        self.values = how(self.values)
 
     def dense(self, shape: torch.Size) -> Tensor:
         return self.values.view(-1, *shape)
@@ -186,10 +192,11 @@ class Outer(Gradient):
         if self.bias:
             add_rows(left, out[self.parameters[1]], positions)
 
-    def null(self, ok: Tensor) -> None:
-        self.left, self.right = null_records(ok, self.left), null_records(ok, self.right)
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        if self.written is None:
+            self.left, self.right = how(self.left), how(self.right)
         for part in self.written or ():
-            part.null(ok)
+            part.change(how)
 
     def split(self) -> list[Gradient]:
         if not self.bias:
@@ -238,8 +245,8 @@ class Rows(Gradient):
         values = (self.values * factors[:, None, None]).view(-1, width)
         table.view(-1, width).index_add_(0, self.indices.reshape(-1), values.to(table.dtype))
 
-    def null(self, ok: Tensor) -> None:
-        self.values = null_records(ok, self.values)
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        self.values = how(self.values)
 
     def dense(self, shape: torch.Size) -> Tensor:
         full = self.values.new_zeros(len(self.values), *shape)
@@ -313,9 +320,9 @@ class Tied(Gradient):
         self.outer.add_weighted(factors, out)
         self.rows.add_weighted(factors, out)
 
-    def null(self, ok: Tensor) -> None:
-        self.outer.null(ok)
-        self.rows.null(ok)
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
+        self.outer.change(how)
+        self.rows.change(how)
 
 
 class Several(Gradient):
@@ -332,9 +339,9 @@ class Several(Gradient):
         for part in self.parts:
             part.add_weighted(factors, out)
 
-    def null(self, ok: Tensor) -> None:
+    def change(self, how: Callable[[Tensor], Tensor]) -> None:
         for part in self.parts:
-            part.null(ok)
+            part.change(how)
 
     def split(self) -> list[Gradient]:
         return self.parts

@@ -2,8 +2,9 @@
 
 A float32 sum rounds at the size of what it holds so far, so in one long run a single record may decide whether
 thousands of small ones behind it are kept or lost, which moves the sum by much more than the record itself. Here a
-record is added up with at most `RUN` others before float64 takes over; the runs without it stay as they are, bit by
-bit. With each record's part at most C in norm, any order of adding up m of them errs by at most
+record is added up with at most `RUN` others before float64 takes over. Where a neighbour has a null row in its place,
+the other runs stay as they are, bit by bit; where it has one row less, all runs shift, and numbers come in float64
+(`Captured.widen`). With each record's part at most C in norm, any order of adding up m of them errs by at most
 C m^2 / 2 float32 roundings (2^-24), and adding the sums of `TOGETHER` runs by C RUN TOGETHER^2 / 2 of them; two
 neighbours err by twice that: below `SUM_SLACK` C.
 """
