@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import sys
+import threading
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,22 @@ from skdp.training import check_callbacks
 __all__ = ["DPEstimator"]
 
 _PREDICT_ROWS = 8192
+
+
+# Torch's generators and precision settings belong to the process: two fits in two threads would draw from each
+# other's secret streams.
+_FITTING = threading.RLock()
+
+
+def one_at_a_time(method: Callable) -> Callable:
+    """The method, while no other thread fits."""
+
+    @functools.wraps(method)
+    def alone(*args: Any, **kwargs: Any) -> Any:
+        with _FITTING:
+            return method(*args, **kwargs)
+
+    return alone
 
 
 class DPEstimator(CallbackSupportMixin, BaseEstimator):
@@ -69,6 +88,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ fitting
     @with_callbacks
+    @one_at_a_time
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DPEstimator:
         """Train privately.
 
@@ -142,6 +162,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         return self
 
     @classmethod
+    @one_at_a_time
     def resume(cls, path: Any, X: Any, y: Any, sample_weight: Any = None) -> DPEstimator:
         """Go on with a fit that was killed, from the file that `skdp.callbacks.FitCheckpoint` wrote.
 

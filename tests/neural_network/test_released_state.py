@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -125,6 +126,20 @@ def test_dropout_leaves_torch_alone_and_follows_no_public_seed():
         assert len(spy.seen) == 8 and all(torch.equal(state, spy.seen[0]) for state in spy.seen)
         weights.append(model.module_[1].weight.detach())
     assert not torch.equal(*weights)
+
+
+def test_fits_in_threads_keep_to_their_own_streams():
+    """Torch's generators belong to the process, so fits wait for each other."""
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 1))
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+
+    def fit(_):
+        return classifier(module=net, max_epochs=8, batch_size=100).fit(X, Y).privacy_.epsilon
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(epsilon <= 2 for epsilon in pool.map(fit, range(8)))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 class Counting(Precomputing):
