@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 import sys
 import traceback
@@ -220,7 +221,7 @@ def lines_of(function):
 @pytest.mark.parametrize("callbacks", [None, [Raising()]])
 def test_an_interrupt_at_any_line_of_fit_loses_no_charge(callbacks):
     """On every line of `fit` and `_train`, once something was answered, also while a failure is counted."""
-    functions = [DPClassifier.fit.__wrapped__, DPClassifier._train]
+    functions = [inspect.unwrap(DPClassifier.fit), DPClassifier._train]
     places = [(f.__code__, line) for f in functions for line in lines_of(f)]
     reached = 0
     for code, line in places:
