@@ -60,6 +60,9 @@ def compose(
     parts = list(statements)
     if not parts:
         raise ValueError("statements=[] holds nothing to compose; pass at least one PrivacyStatement")
+    for part in parts:
+        if not isinstance(part, PrivacyStatement):
+            raise TypeError(f"statements holds a {type(part).__name__}; pass its statement, as in model.privacy_")
     for name in ("adjacency", "unit"):
         kinds = sorted({getattr(part, name) for part in parts})
         if len(kinds) > 1:

@@ -237,7 +237,7 @@ def _praise(statement: PrivacyStatement, name: str, recomputed: float) -> str:
         praise += ", though nothing independent bounds it this closely"
     if recomputed > statement.epsilon:
         praise += (
-            f"; the recomputed epsilon is larger, but within the numerical tolerance of {100 * BELOW:g} % (and "
-            f"{BELOW_BY:g}), because both accountants round up, each by its own slack"
+            f"; the two agree within the numerical tolerance of {100 * BELOW:g} % (and {BELOW_BY:g}): both accountants "
+            "round up, each by its own slack, so the one that came out larger is no lower bound"
         )
     return praise

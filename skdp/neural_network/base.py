@@ -36,6 +36,7 @@ from skdp.training import check_callbacks
 __all__ = ["DPEstimator"]
 
 _PREDICT_ROWS = 8192
+_SPECIFICATIONS = {"module": "module=MLP()", "mechanism": "mechanism=DPSGD()", "optimizer": "optimizer=SGD()"}
 
 
 # Torch's generators and precision settings belong to the process: two fits in two threads would draw from each
@@ -68,7 +69,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 if inner and not hasattr(getattr(self, outer, None), "set_params"):
                     raise ValueError(
                         f"{name!r} cannot be set because {outer}={getattr(self, outer, None)!r} has no parameters of "
-                        f"its own; pass a specification, for instance mechanism=DPSGD() to tune {inner!r} on it"
+                        f"its own; pass a specification, for instance {_SPECIFICATIONS.get(outer, 'an instance')}, to "
+                        f"tune {inner!r} on it"
                     ) from error
             raise
 

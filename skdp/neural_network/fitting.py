@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,7 @@ from skdp.neural_network.precomputed import check_precomputed, precomputed
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
+from skdp.neural_network.schedules import lr_factor
 from skdp.optimizers import SGD, resolve_optimizer
 from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
 from skdp.training import (
@@ -37,6 +40,9 @@ from skdp.training import (
 )
 from skdp.training.buffers import scratch_buffers
 from skdp.training.executor import trainable_parameters
+from skdp.training.pieces import made_up_rows
+from skdp.training.supported import train_mode
+from skdp.training.threads import trial_pass, worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
 
@@ -119,7 +125,7 @@ class FitRun:
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
         check_precomputed(module)
-        self.module = module.to(self.device).train()
+        self.module = train_mode(module.to(self.device))
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
         self._check_module()
         PerExample(module)  # refuses layers that mix records
@@ -179,6 +185,9 @@ class FitRun:
         engine = self._engine(module, self.loss, estimates)
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
+        piece = rows_per_pass(trained, rows.inputs) if given == "auto" else int(given)
+        expected = math.ceil(programme.settings.sampling_rate * programme.public.n)
+        self._trial = trial_pass(module, trained, made_up_rows(rows.inputs, min(piece, expected)))
         executor = TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device),
             rows,
@@ -187,7 +196,7 @@ class FitRun:
             per_example=PerExample(trained),
             spend=self._spend,
             randomness=self.randomness,
-            piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
+            piece=piece,
             shifting=programme.public.adjacency == "add-remove",
         )
         return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
@@ -214,15 +223,17 @@ class FitRun:
             # Leased steps are forfeited: the plan goes on behind them.
             spent = self.book.executed(self.book.reservation)
             restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
-        complete = engine.run(
-            plan,
-            executor,
-            state,
-            average,
-            steps_per_epoch=self.programme.steps_per_epoch,
-            on_epoch=_epoch_reporter(self.estimator, context),
-            post_step=getattr(engine.module_, "post_step", None),
-        )
+        on_processor = self.device.type == "cpu"
+        with worthwhile_threads(self._trial) if on_processor else nullcontext():
+            complete = engine.run(
+                plan,
+                executor,
+                state,
+                average,
+                steps_per_epoch=self.programme.steps_per_epoch,
+                on_epoch=_epoch_reporter(self.estimator, context),
+                post_step=getattr(engine.module_, "post_step", None),
+            )
         self.steps_done = state["step"]
         return complete
 
@@ -322,22 +333,6 @@ class FitRun:
         if self.problem.classes is None:
             targets = scale_targets(targets, estimates.target_bounds)
         return inputs, torch.from_numpy(targets).to(self.device), y
-
-
-def lr_factor(schedule: Any) -> Callable[[float], float] | None:
-    """Factor on the learning rate by the share of planned steps done."""
-    known = {
-        None: None,
-        "cosine": lambda done: 0.5 * (1 + np.cos(np.pi * done)),
-        "linear": lambda done: 1 - done,
-    }
-    if callable(schedule):
-        return schedule
-    if schedule not in known:
-        raise ValueError(
-            f"lr_schedule={schedule!r} must be None, 'cosine', 'linear', or a function of the share of steps done"
-        )
-    return known[schedule]
 
 
 def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
+from skdp.neural_network.schedules import lr_factor
 from skdp.training.clipping import CLIPPINGS
 
 __all__ = ["bounds_array", "check_parameters"]
@@ -52,6 +53,7 @@ def check_parameters(estimator: Any) -> None:
     _whole(estimator, "max_physical_batch_size", "auto")
     _whole(estimator, "insecure_noise_seed", None, least=0)
     _positive(estimator, "lr")
+    lr_factor(estimator.lr_schedule)
     _positive(estimator, "max_grad_norm")
     average = estimator.average
     if not (average == "auto" or (is_real(average) and 0 <= average < 1)):

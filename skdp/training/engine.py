@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Plan, drive
 from skdp.training.executor import TorchExecutor
+from skdp.training.supported import train_mode
 
 __all__ = ["Engine", "TailAverage"]
 
@@ -184,7 +185,7 @@ class Engine(NeuralNet):
         with torch.no_grad():
             self.module_.eval()
             outputs = self.module_(torch.as_tensor(X, device=self.device))
-            self.module_.train()
+            train_mode(self.module_)
         return outputs
 
     def run(

@@ -11,12 +11,20 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from skdp.training.buffers import scratch_buffers
 
-__all__ = ["rows_per_pass"]
+__all__ = ["made_up_rows", "rows_per_pass"]
 
 # On a processor, what a pass keeps for its backward half should stay in the cache; an accelerator wants large passes.
 KEPT_BYTES = 20 << 20
 KEPT_BYTES_DEVICE = 80 << 20
 LEAST_ROWS = 16
+
+
+def made_up_rows(inputs: Tensor, count: int) -> Tensor:
+    """Random rows (tokens: zeros) of the shape and type of `inputs`, whose numbers are not looked at."""
+    rows = inputs.new_zeros((count, *inputs.shape[1:]))
+    if rows.is_floating_point():
+        rows = torch.rand(rows.shape, generator=torch.Generator().manual_seed(0)).to(rows)
+    return rows
 
 
 def rows_per_pass(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
@@ -49,10 +57,7 @@ def rows_per_pass(forward: Callable[[Tensor], Tensor], inputs: Tensor) -> int:
             kept[storage.data_ptr()] = tensor.numel() * tensor.element_size()
         return tensor
 
-    two = inputs.new_zeros((2, *inputs.shape[1:]))
-    if two.is_floating_point():
-        draw = torch.Generator().manual_seed(0)
-        two = torch.rand(two.shape, generator=draw).to(two)
+    two = made_up_rows(inputs, 2)
     devices = [inputs.device] if inputs.device.type == "cuda" else []
     kept_as_it_was = scratch_buffers(forward) if isinstance(forward, nn.Module) else nullcontext()
     with torch.random.fork_rng(devices=devices), kept_as_it_was, saved_tensors_hooks(count, lambda tensor: tensor):

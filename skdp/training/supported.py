@@ -12,7 +12,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from skdp.exceptions import UnsupportedModuleError
 
-__all__ = ["check_mode", "check_supported"]
+__all__ = ["check_mode", "check_supported", "train_mode"]
 
 
 def check_supported(module: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -25,6 +25,19 @@ def check_supported(module: nn.Module) -> list[tuple[str, nn.Module]]:
         if isinstance(layer, _BatchNorm):
             frozen.append((name, layer))
     return frozen
+
+
+def train_mode(module: nn.Module) -> nn.Module:
+    """Put a module into training mode, but for batch norms that were frozen: evaluation mode, nothing to train."""
+    frozen = [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm) and not layer.training and not any(p.requires_grad for p in layer.parameters())
+    ]
+    module.train()
+    for layer in frozen:
+        layer.eval()
+    return module
 
 
 def check_mode(frozen: list[tuple[str, nn.Module]]) -> None:

@@ -55,6 +55,7 @@ PARAMETERS = [
     ({"batch_size": 0}, r"batch_size=0 must be 'auto' or a whole number of at least 1"),
     ({"batch_size": 12.5}, r"batch_size=12.5 must be 'auto' or a whole number"),
     ({"max_epochs": 0}, r"max_epochs=0 must be 'auto' or a whole number of at least 1"),
+    ({"lr_schedule": "cos"}, r"lr_schedule='cos' must be"),
     ({"max_physical_batch_size": 0}, r"max_physical_batch_size=0 must be"),
     ({"average": 1.0}, r"average=1.0 must be 'auto' or a share"),
     ({"optimizer": "lion"}, r"optimizer='lion' must be one of 'sgd', 'adam', 'dp-adam'"),

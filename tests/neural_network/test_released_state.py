@@ -103,6 +103,16 @@ def test_trainable_features_are_not_precomputed():
         classifier(module=Precomputing).fit(X, Y)
 
 
+def test_frozen_batch_norm_trains_and_stays_frozen():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.1), nn.Linear(4, 1))
+    with pytest.raises(UnsupportedModuleError, match="BatchNorm1d"):
+        classifier(module=net).fit(X, Y)
+    net[1].eval().requires_grad_(False)
+    model = classifier(module=net, validation_public=(X, Y)).fit(X, Y)
+    assert float(model.module_[1].num_batches_tracked) == 0
+    assert classifier(module=net.eval()).fit(X, Y).module_[1].running_mean.abs().max() == 0
+
+
 # ------------------------------------------------------------------ fits that failed
 class GlobalState(Callback):
     """Torch's global generator, as a callback sees it between steps."""
