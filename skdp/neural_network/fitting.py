@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,8 @@ from skdp.training import (
 )
 from skdp.training.buffers import scratch_buffers
 from skdp.training.executor import trainable_parameters
-from skdp.training.pieces import made_up_rows
 from skdp.training.supported import train_mode
-from skdp.training.threads import trial_pass, worthwhile_threads
+from skdp.training.threads import worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
 
@@ -186,8 +186,7 @@ class FitRun:
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
         piece = rows_per_pass(trained, rows.inputs) if given == "auto" else int(given)
-        expected = math.ceil(programme.settings.sampling_rate * programme.public.n)
-        self._trial = trial_pass(module, trained, made_up_rows(rows.inputs, min(piece, expected)))
+        self._rows_at_a_time = min(piece, math.ceil(programme.settings.sampling_rate * programme.public.n))
         executor = TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device),
             rows,
@@ -223,8 +222,8 @@ class FitRun:
             # Leased steps are forfeited: the plan goes on behind them.
             spent = self.book.executed(self.book.reservation)
             restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
-        on_processor = self.device.type == "cpu"
-        with worthwhile_threads(self._trial) if on_processor else nullcontext():
+        rehearsal = partial(executor.rehearse, self._rows_at_a_time)
+        with worthwhile_threads(rehearsal) if self.device.type == "cpu" else nullcontext():
             complete = engine.run(
                 plan,
                 executor,

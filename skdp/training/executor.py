@@ -16,6 +16,7 @@ from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
 from skdp.training.per_example import Captured, PerExample
+from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
 from skdp.training.rules.sums import SUM_SLACK, accumulator
@@ -200,6 +201,14 @@ class TorchExecutor:
         multipliers = noise.multipliers if noise else (0.0,) * len(bounded)
         pairs = zip(query.values, bounded, multipliers, strict=True)
         return tuple(total.release(value.sensitivity, z, self.randomness) for value, total, z in pairs)
+
+    def rehearse(self, rows: int) -> None:
+        """Compute a clipped sum of made-up rows and throw it away: spends nothing, looks at no row."""
+        fields = (self._rows.targets, self._rows.weights, self._rows.squares)
+        others = [None if field is None else torch.zeros_like(field[:1]).repeat_interleave(rows, 0) for field in fields]
+        made_up = PrivateRows(made_up_rows(self._rows.inputs, rows), *others)
+        with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
+            self._add(made_up.take(torch.arange(rows, device=self.model.device)), [start(ClippedSum(1.0), self)])
 
     def flat_views(self) -> tuple[Tensor, list[Tensor]]:
         """A zeroed flat vector for sums and its views in the shapes of the parameters."""

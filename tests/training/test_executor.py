@@ -347,3 +347,18 @@ def test_spectral_norm_iterates_once_an_answer_however_many_pieces(piece):
     with torch.no_grad():
         module.weight  # noqa: B018 -- reading it is one iteration
     assert torch.equal(once, inner._v) and not torch.equal(once, start)
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(12)])
+@pytest.mark.parametrize("kind", ["linear", "norm", "conv", "recurrent"])
+def test_a_rehearsal_spends_nothing_and_changes_nothing(kind, weights):
+    spent = []
+    X, y = rows()
+    module = net(kind)
+    executor = make(module, torch.full_like(X, float("nan")), y, weights, spend=spent.append)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    state = torch.get_rng_state()
+    executor.rehearse(7)
+    assert not spent and all(p.grad is None for p in module.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
