@@ -185,8 +185,6 @@ class FitRun:
         engine = self._engine(module, self.loss, estimates)
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
-        piece = rows_per_pass(trained, rows.inputs) if given == "auto" else int(given)
-        self._rows_at_a_time = min(piece, math.ceil(programme.settings.sampling_rate * programme.public.n))
         executor = TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device),
             rows,
@@ -195,7 +193,7 @@ class FitRun:
             per_example=PerExample(trained),
             spend=self._spend,
             randomness=self.randomness,
-            piece=piece,
+            piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
             shifting=programme.public.adjacency == "add-remove",
         )
         return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
@@ -222,7 +220,8 @@ class FitRun:
             # Leased steps are forfeited: the plan goes on behind them.
             spent = self.book.executed(self.book.reservation)
             restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
-        rehearsal = partial(executor.rehearse, self._rows_at_a_time)
+        expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
+        rehearsal = partial(executor.rehearse, expected)
         with worthwhile_threads(rehearsal) if self.device.type == "cpu" else nullcontext():
             complete = engine.run(
                 plan,

@@ -203,7 +203,11 @@ class TorchExecutor:
         return tuple(total.release(value.sensitivity, z, self.randomness) for value, total, z in pairs)
 
     def rehearse(self, rows: int) -> None:
-        """Compute a clipped sum of made-up rows and throw it away: spends nothing, looks at no row."""
+        """Compute a clipped sum of made-up rows, one piece at most, and throw it away.
+
+        Spends nothing and looks at no row.
+        """
+        rows = min(rows, self._piece)
         fields = (self._rows.targets, self._rows.weights, self._rows.squares)
         others = [None if field is None else torch.zeros_like(field[:1]).repeat_interleave(rows, 0) for field in fields]
         made_up = PrivateRows(made_up_rows(self._rows.inputs, rows), *others)

@@ -121,10 +121,8 @@ class _Probe:
         try:
             losses, buffers = self._plain(*other)
             sites = self._sites(*other)
-        except UnsupportedModuleError:
-            raise
-        except (RuntimeError, ValueError, IndexError):
-            if may_fail:
+        except (RuntimeError, ValueError, IndexError) as error:
+            if may_fail and not isinstance(error, UnsupportedModuleError):
                 return  # a row that is no input for this module tells nothing
             raise
         others = [i for i in range(len(self.losses)) if i != row]

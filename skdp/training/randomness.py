@@ -51,6 +51,7 @@ class SecretRandomness:
         if device.type == "cuda":
             self._cuda_noise = torch.Generator(device=device)
             self._cuda_noise.manual_seed(int(device_noise.generate_state(1, np.uint64)[0]))
+        self._generators = _generators(device)
         self._net_states = _net_states(device, net)
 
     def draw_rows(self, n: int, rate: float) -> np.ndarray | None:
@@ -111,19 +112,16 @@ class SecretRandomness:
         What a net draws is part of the mechanism: with known dropout masks the place of a record in its batch would
         decide the masks of those behind it, and a generator that rows have moved tells how many they were.
         """
-        outside = [get() for get, _ in self._generators()]
+        outside = [get() for get, _ in self._generators]
         try:
-            for (_, put), state in zip(self._generators(), self._net_states, strict=True):
+            for (_, put), state in zip(self._generators, self._net_states, strict=True):
                 put(state)
             yield
         finally:
-            reached = [get() for get, _ in self._generators()]
-            for (_, put), state in zip(self._generators(), outside, strict=True):
+            reached = [get() for get, _ in self._generators]
+            for (_, put), state in zip(self._generators, outside, strict=True):
                 put(state)
             self._net_states = reached
-
-    def _generators(self) -> list[tuple[Callable, Callable]]:
-        return _generators(self._device)
 
 
 def _generators(device: torch.device) -> list[tuple[Callable[[], torch.Tensor], Callable[[torch.Tensor], None]]]:

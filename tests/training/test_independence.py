@@ -5,22 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from rule_cases import CASES, Frozen, Positions, Tied, per_record
+from small_net import MSE, data, net
 from torch import nn
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training import check_rows_independent
-
-MSE = nn.MSELoss(reduction="none")
-
-
-def data(batch=6, inputs=4, outputs=2):
-    torch.manual_seed(0)
-    return torch.randn(batch, inputs), torch.randn(batch, outputs)
-
-
-def net():
-    torch.manual_seed(1)
-    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2))
 
 
 def test_three_rows_are_needed():

@@ -14,19 +14,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["ACCUMULATOR", "SUM_SLACK", "accumulator", "add_products", "add_rows"]
+__all__ = ["SUM_SLACK", "accumulator", "add_products", "add_rows"]
 
 RUN = 128
 TOGETHER = 8
 SUM_SLACK = 2e-3
 LARGE = 1 << 14  # numbers of a product from which on products are made one at a time
 PRODUCTS = 1 << 19  # numbers of products in memory at a time where they are made together
-ACCUMULATOR = torch.float64
 
 
 def accumulator(device: torch.device) -> torch.dtype:
     """The type in which sums over records are kept; Apple's accelerators know no float64."""
-    return torch.float32 if device.type == "mps" else ACCUMULATOR
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def add_products(left: Tensor, right: Tensor, out: Tensor, positions: int = 1) -> None:
@@ -59,7 +58,7 @@ def add_products(left: Tensor, right: Tensor, out: Tensor, positions: int = 1) -
     for start in range(0, whole, runs * run):
         part = slice(start, min(whole, start + runs * run))
         products = torch.bmm(left[part].unflatten(0, (-1, run)).mT, right[part].unflatten(0, (-1, run)))
-        out.add_(products.sum(0, dtype=None if len(products) <= TOGETHER else out.dtype))
+        out.add_(products.sum(0, dtype=out.dtype))
     if whole < rows:
         out.add_(left[whole:].t() @ right[whole:])
 
