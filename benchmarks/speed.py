@@ -52,10 +52,9 @@ def skdp_steps(case: Case, device: torch.device) -> Callable[[int], None]:
     reservation = book.reserve(plan.charge)
     per_example = PerExample(net)
     executor = TorchExecutor(
-        NetModel(net, per_example.parameters, device),
+        NetModel(net, per_example.parameters, device, ClassLoss()),
         PrivateRows(inputs, targets),
         forward=net,
-        loss=ClassLoss(),
         per_example=per_example,
         spend=lambda touch: book.spend(reservation, touch),
         randomness=SecretRandomness(device),

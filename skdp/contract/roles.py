@@ -73,11 +73,12 @@ class Update:
 
 
 class Model(Protocol):
-    """Public view of the net in training: no rows."""
+    """Public view of the net in training: no rows. `loss` maps outputs and targets to one number per record."""
 
     module: Any
     parameters: Mapping[str, Any]
     device: Any
+    loss: Callable[[Any, Any], Any]
 
 
 class Plan(Protocol):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from sklearn.base import BaseEstimator
+from torch import nn
 
 from skdp.contract import Plan, Public
 
@@ -57,4 +58,39 @@ class Mechanism(BaseEstimator, ABC):
         Returns
         -------
         Plan
+
+        Raises
+        ------
+        ValueError
+            For parameters, or an adjacency, that the mechanism cannot serve; nothing is spent then.
         """
+
+    def prepare(self, module: nn.Module, public: Public) -> nn.Module:
+        """The net as this mechanism trains it and as it predicts afterwards.
+
+        Called before anything is spent, and again whenever the fitted net is rebuilt.
+
+        Parameters
+        ----------
+        module : torch.nn.Module
+            Freshly built, of its own: it may be changed in place.
+        public : Public
+
+        Returns
+        -------
+        torch.nn.Module
+
+        Raises
+        ------
+        UnsupportedModuleError
+            For a net that this mechanism cannot train, with the layer and the remedy.
+        """
+        return module
+
+    def describe(self, clipping: str) -> str:
+        """What a privacy statement calls it."""
+        return f"{type(self).__name__}, {clipping} clipping"
+
+    def taken_as_public(self) -> tuple[str, ...]:
+        """What the guarantee does not cover, in words, for the statement."""
+        return ()

@@ -253,7 +253,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
-        self._spec = copy.deepcopy(programme.spec)
+        self._spec, self._mechanism = copy.deepcopy((programme.spec, programme.mechanism))
         self._built_for = (vars(programme.public), programme.signal)
         self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
@@ -295,7 +295,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
 
     def _build_module(self) -> None:
         facts, signal = self._built_for
-        module = build_module(self._spec, Public(**facts), signal, 0)
+        public = Public(**facts)
+        module = self._mechanism.prepare(build_module(self._spec, public, signal, 0), public)
         _load_arrays(module, self._weights)
         self._module = module.eval()
 

@@ -270,9 +270,9 @@ class Journal:
 
 
 def restore_training(saved: dict[str, Any], engine: Any, average: Any, state: dict[str, Any], step: int) -> None:
-    """Set a fresh engine to where the file stands; leased steps are forfeited, so the plan goes on at `step`."""
+    """Set a fresh engine to where the file stands, or behind the leased steps, which are forfeited, at `step`."""
     engine.module_.load_state_dict(saved["module"])
     engine.optimizer_.load_state_dict(saved["optimizer"])
     average.count, average.means = saved["average"]
     engine.history.extend(saved["history"])
-    state.update(saved["state"], step=step)
+    state.update(saved["state"], step=max(step, saved["state"]["step"]))

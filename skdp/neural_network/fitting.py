@@ -122,6 +122,7 @@ class FitRun:
         module = build_module(programme.spec, programme.public, programme.signal, estimator.random_state)
         if estimator.init_params is not None:
             _load_weights(module, estimator.init_params, "init_params does")
+        module = programme.mechanism.prepare(module, programme.public)
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
         check_precomputed(module)
@@ -186,10 +187,9 @@ class FitRun:
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
         executor = TorchExecutor(
-            NetModel(module, trainable_parameters(module), self.device),
+            NetModel(module, trainable_parameters(module), self.device, self.loss),
             rows,
             forward=trained,
-            loss=self.loss,
             per_example=PerExample(trained),
             spend=self._spend,
             randomness=self.randomness,

@@ -8,7 +8,7 @@ from typing import Any
 
 from skdp.accounting import Calibration, calibrate, noise_multiplier
 from skdp.contract import Charge, Plan, Public, Touch
-from skdp.mechanisms import TrainingPlan, resolve_mechanism
+from skdp.mechanisms import Mechanism, TrainingPlan, resolve_mechanism
 from skdp.nets import resolve_module
 from skdp.neural_network.recipe import Recipe
 from skdp.neural_network.settings import resolve_settings, steps_per_epoch
@@ -32,6 +32,7 @@ class Programme:
         Gaussian-DP parameter of the budget times n.
     spec : object
         Module specification.
+    mechanism : Mechanism
     plan : Plan
         The mechanism's programme of queries.
     estimates : dict of str to tuple of Touch
@@ -50,6 +51,7 @@ class Programme:
     settings: Recipe
     signal: float
     spec: Any
+    mechanism: Mechanism
     plan: Plan
     estimates: dict[str, tuple[Touch, ...]]
     charge: Charge
@@ -112,6 +114,7 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         settings=settings,
         signal=mu * public.n,
         spec=spec,
+        mechanism=mechanism,
         plan=plan,
         estimates=touches,
         charge=charge,

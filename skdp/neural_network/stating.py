@@ -10,7 +10,6 @@ from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
-from skdp.mechanisms import resolve_mechanism
 
 __all__ = ["all_together", "make_statement", "public_warnings", "warn_all"]
 
@@ -56,7 +55,8 @@ def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
                    resumed: bool = False) -> PrivacyStatement:  # fmt: skip
     """The statement of one fit; `executed` None means the whole plan."""
-    facts, assumptions = list(problem.facts), list(problem.assumptions)
+    facts = [*problem.facts, *programme.mechanism.taken_as_public()]
+    assumptions = list(problem.assumptions)
     paid = (*programme.estimates, *estimates.reused)
     if estimates.feature_bounds is not None and "feature bounds" not in paid:
         facts.append("feature bounds")
@@ -75,7 +75,7 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         programme.charge,
         programme.delta,
         executed=executed,
-        mechanism=resolve_mechanism(estimator.mechanism).__class__.__name__ + f", {estimator.clipping} clipping",
+        mechanism=programme.mechanism.describe(estimator.clipping),
         n=programme.public.n,
         target_epsilon=estimator.epsilon,
         certificate=programme.certificate,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import singledispatch
+from functools import cached_property, singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skdp.contract import Answers, ClippedSum, NormBelow, Query
+from skdp.contract import Answers, ClippedSum, NormBelow, Poisson, Query, Touch
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
@@ -38,17 +39,21 @@ class NetModel:
     parameters : dict of str to torch.nn.Parameter
         The trainable ones, in order.
     device : torch.device
+    loss : callable
+        ``loss(outputs, targets)`` of shape (batch,).
 
     Examples
     --------
     >>> net = nn.Linear(2, 1)
-    >>> NetModel(net, dict(net.named_parameters()), torch.device("cpu")).parameters.keys()
+    >>> loss = nn.MSELoss(reduction="none")
+    >>> NetModel(net, dict(net.named_parameters()), torch.device("cpu"), loss).parameters.keys()
     dict_keys(['weight', 'bias'])
     """
 
     module: nn.Module
     parameters: dict[str, nn.Parameter]
     device: torch.device
+    loss: Callable[[Tensor, Tensor], Tensor]
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -102,13 +107,29 @@ class PrivateRows:
         return PrivateRows(*[None if field is None else part(field) for field in fields])
 
 
-@dataclass(frozen=True, eq=False)
 class Piece:
-    """What one backward pass yielded for one piece of a sample."""
+    """One piece of a sample, and what a backward pass on it yields, run where a value asks for it.
 
-    captured: Captured
-    squared_norms: list[Tensor]
-    weights: Tensor | None
+    Parameters
+    ----------
+    rows : PrivateRows
+    capture : callable
+        Runs the pass on the rows.
+    """
+
+    def __init__(self, rows: PrivateRows, capture: Callable[[PrivateRows], Captured]):
+        self.rows = rows
+        self._capture = capture
+
+    @cached_property
+    def captured(self) -> Captured:
+        """Per-record gradients."""
+        return self._capture(self.rows)
+
+    @cached_property
+    def squared_norms(self) -> list[Tensor]:
+        """Upper bounds on squared gradient norms, one tensor of shape (batch,) per group."""
+        return self.captured.squared_norms()
 
 
 class TorchExecutor:
@@ -120,8 +141,6 @@ class TorchExecutor:
     rows : PrivateRows
     forward : callable
         Maps a batch of inputs to outputs; usually the module itself.
-    loss : callable
-        ``loss(outputs, targets)`` of shape (batch,).
     per_example : PerExample
         Hooks on the module, or on the part of it that `forward` runs; its parameters give the order of answers.
     spend : callable
@@ -139,8 +158,8 @@ class TorchExecutor:
     >>> net, cpu = nn.Linear(2, 1), torch.device("cpu")
     >>> per_example = PerExample(net)
     >>> executor = TorchExecutor(
-    ...     NetModel(net, per_example.parameters, cpu), PrivateRows(torch.randn(50, 2), torch.randn(50, 1)),
-    ...     forward=net, loss=lambda outputs, targets: (outputs - targets).square().sum(1),
+    ...     NetModel(net, per_example.parameters, cpu, lambda outputs, targets: (outputs - targets).square().sum(1)),
+    ...     PrivateRows(torch.randn(50, 2), torch.randn(50, 1)), forward=net,
     ...     per_example=per_example, spend=lambda touch: 0, randomness=SecretRandomness(cpu), piece=16)
     >>> (total,) = executor.answer(Query(Touch("gradient", Poisson(0.2), Gaussian((1.0,)), 1), (ClippedSum(1.0),)))
     >>> [part.shape for part in total]
@@ -153,7 +172,6 @@ class TorchExecutor:
         rows: PrivateRows,
         *,
         forward: Callable[[Tensor], Tensor],
-        loss: Callable[[Tensor, Tensor], Tensor],
         per_example: PerExample,
         spend: Callable[[Any], Any],
         randomness: SecretRandomness,
@@ -164,7 +182,6 @@ class TorchExecutor:
         self.randomness = randomness
         self._rows = rows.squared()
         self._forward = forward
-        self._loss = loss
         self._per_example = per_example
         self._spend = spend
         self._piece = max(1, piece)
@@ -189,10 +206,10 @@ class TorchExecutor:
 
         The module's buffers come out as they went in: only bounded and noisy values leave.
         """
-        self._spend(query.touch)
+        ordinal = self._spend(query.touch)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             bounded = [start(value, self) for value in query.values]
-            for rows in self._sample(query.touch.sampler.rate):
+            for rows in self._sample(query.touch, ordinal):
                 self._add(rows, bounded)
         with torch.no_grad():
             for layer, name in self._iterating:
@@ -200,7 +217,8 @@ class TorchExecutor:
         noise = query.touch.noise
         multipliers = noise.multipliers if noise else (0.0,) * len(bounded)
         pairs = zip(query.values, bounded, multipliers, strict=True)
-        return tuple(total.release(value.sensitivity, z, self.randomness) for value, total, z in pairs)
+        noise = self._noise_of(query.touch)
+        return tuple(total.release(value.sensitivity, z, noise) for value, total, z in pairs)
 
     def rehearse(self, rows: int) -> None:
         """Compute a clipped sum of made-up rows, one piece at most, and throw it away.
@@ -223,9 +241,13 @@ class TorchExecutor:
         """Views of a flat vector in the shapes of the parameters."""
         return [v.view(s) for v, s in zip(flat.split(self._sizes), self._shapes, strict=True)]
 
-    def _sample(self, rate: float):
-        """Pieces of a fresh Poisson sample; an empty sample has none."""
-        chosen = self.randomness.draw_rows(len(self._rows), rate)
+    def _noise_of(self, touch: Touch) -> Any:
+        """Where the noise of a touch comes from."""
+        return self.randomness
+
+    def _sample(self, touch: Touch, ordinal: int):
+        """Pieces of the sample of the touch's query number `ordinal`; an empty sample has none."""
+        chosen = draw(touch.sampler, ordinal, len(self._rows), self.randomness)
         if chosen is None:
             size = self._even_piece(len(self._rows))
             for start_row in range(0, len(self._rows), size):
@@ -241,6 +263,12 @@ class TorchExecutor:
         return max(1, math.ceil(rows / passes))
 
     def _add(self, rows: PrivateRows, totals: list) -> None:
+        piece = Piece(rows, self._capture)
+        for total in totals:
+            total.add(piece)
+
+    def _capture(self, rows: PrivateRows) -> Captured:
+        """Forward and backward pass on a piece of the rows."""
         self._per_example.input_squares = rows.squares
         version = rows.inputs._version
         outputs = self._forward(rows.inputs)
@@ -249,15 +277,27 @@ class TorchExecutor:
                 "the module changes its input in place, and with it the rows for all later steps; in its forward, use "
                 "the operation that returns a new tensor (x = x.div(...) for x.div_(...), inplace=False)"
             )
-        losses = self._loss(outputs, rows.targets)
+        losses = self.model.loss(outputs, rows.targets)
         if rows.weights is not None:
             losses = losses * rows.weights
         captured = self._per_example.backward(losses)
-        piece = Piece(captured, captured.squared_norms(), rows.weights)
         if self._widens:
             captured.widen()
-        for total in totals:
-            total.add(piece)
+        return captured
+
+
+@singledispatch
+def draw(sampler: Any, ordinal: int, n: int, randomness: SecretRandomness) -> np.ndarray | None:
+    """Ascending indices of the rows that a sampler's query number `ordinal` sees; None for all of them.
+
+    New kinds of samplers register theirs here.
+    """
+    raise TypeError(f"the torch executor does not know how to draw {type(sampler).__name__} samples")
+
+
+@draw.register(Poisson)
+def _(sampler: Poisson, ordinal: int, n: int, randomness: SecretRandomness) -> np.ndarray | None:
+    return randomness.draw_rows(n, sampler.rate)
 
 
 @singledispatch
@@ -293,8 +333,8 @@ class _BelowTotal:
     def add(self, piece: Piece) -> None:
         squared = total_squares(piece.squared_norms)
         null = ~torch.isfinite(squared)
-        if piece.weights is not None:
-            null |= piece.weights == 0
+        if piece.rows.weights is not None:
+            null |= piece.rows.weights == 0
         half = torch.where(squared.sqrt() <= self._bound, 0.5, -0.5)
         self._total += half.masked_fill(null, 0.0).sum()
 

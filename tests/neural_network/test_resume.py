@@ -181,11 +181,11 @@ def test_a_crash_between_spending_and_answer_is_covered_by_the_lease(tmp_path, r
     path = tmp_path / "fit.ckpt"
     calls = []
 
-    def crash(self, rate):
+    def crash(self, *query):
         calls.append(1)
         if len(calls) == 31:
             raise Killed
-        return honest(self, rate)
+        return honest(self, *query)
 
     honest = TorchExecutor._sample
     with mock.patch.object(TorchExecutor, "_sample", crash), pytest.raises(Killed):
@@ -228,11 +228,11 @@ def test_ctrl_c_within_a_step_counts_the_step(rows):
     """The answer was asked for, so it is spent, whether or not it moved the weights."""
     honest, calls = TorchExecutor._sample, []
 
-    def interrupt(self, rate):
+    def interrupt(self, *query):
         calls.append(1)
         if len(calls) == 31:
             raise KeyboardInterrupt
-        return honest(self, rate)
+        return honest(self, *query)
 
     model = DPClassifier("linear", classes=[0, 1], feature_bounds=(-1, 1), epsilon=4.0, batch_size=N, max_epochs=STEPS)
     with mock.patch.object(TorchExecutor, "_sample", interrupt):

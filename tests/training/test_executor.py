@@ -19,12 +19,11 @@ CLIPPINGS = ["flat", "automatic", "global", "per-layer"]
 def make(net, X, y, weights=None, *, piece=1000, spend=lambda touch: 0, seed=0, loss=None):
     per_example = PerExample(net)
     rows = PrivateRows(X, y, weights)
-    device = torch.device("cpu")
+    device, loss = torch.device("cpu"), loss or (SquaredLoss() if y.is_floating_point() else ClassLoss())
     return TorchExecutor(
-        NetModel(net, per_example.parameters, device),
+        NetModel(net, per_example.parameters, device, loss),
         rows,
         forward=net,
-        loss=loss or (SquaredLoss() if y.is_floating_point() else ClassLoss()),
         per_example=per_example,
         spend=spend,
         randomness=SecretRandomness(device, seed),

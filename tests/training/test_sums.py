@@ -51,10 +51,9 @@ class Mean(nn.Module):
 def answer(module, x, y, weights, piece, shifting=False):
     per_example = PerExample(module)
     executor = TorchExecutor(
-        NetModel(module, per_example.parameters, CPU),
+        NetModel(module, per_example.parameters, CPU, lambda outputs, targets: outputs[:, 0] * targets),
         PrivateRows(x, y, weights),
         forward=module,
-        loss=lambda outputs, targets: outputs[:, 0] * targets,
         per_example=per_example,
         spend=lambda touch: 0,
         randomness=SecretRandomness(CPU, 0),
