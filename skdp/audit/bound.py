@@ -120,7 +120,8 @@ def mu_lower_bound(
     Returns
     -------
     float or ndarray
-        Bound on mu, the sensitivity over the standard deviation of the noise (one over the noise multiplier); 0 or more.
+        Bound on mu, the sensitivity over the standard deviation of the noise (one over the noise multiplier). 0 where
+        the test is no better than chance, ``inf`` where no Gaussian at this rate explains how good it is.
 
     Notes
     -----
@@ -150,8 +151,8 @@ def mu_lower_bound(
     # What the test finds once the row is in the sample.
     found = np.clip((1 - beta - (1 - rate) * alpha) / rate, 0, 1)
     with np.errstate(invalid="ignore"):
-        mu = np.nan_to_num(stats.norm.isf(alpha) + stats.norm.ppf(found), nan=0.0)
-    mu = np.maximum(mu, 0.0)
+        mu = stats.norm.isf(alpha) + stats.norm.ppf(found)
+    mu = np.where(mu > 0, mu, 0.0)  # also where a rate bounds nothing, which gives NaN
     return float(mu) if mu.ndim == 0 else mu
 
 

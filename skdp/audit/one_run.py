@@ -39,7 +39,7 @@ class OneRunAudit:
 
     Examples
     --------
-    >>> found = OneRunAudit(3.5, epsilon_claimed=1.0, delta=0.0, correct=100, guesses=100, canaries=100, confidence=0.95)
+    >>> found = OneRunAudit(3.5, 1.0, delta=0.0, correct=100, guesses=100, canaries=100, confidence=0.95)
     >>> found.consistent
     False
     """
@@ -112,13 +112,13 @@ def audit_one_run(
     canaries : tuple (X_c, y_c), optional
         Records of the same form as those of X and y. When None, records of the data with wrong labels.
     n_canaries : int, optional
-        How many to make when `canaries` is None; a quarter of the rows, at most 1000, when None.
+        How many to make where `canaries` is None; a quarter of the rows, at most 1000, when None.
     guesses : int, optional
-        How many to guess about, half of them "in" and half "null"; a fifth of the canaries when None. It is fixed before
-        scores are looked at.
+        How many to guess about, half of them "in" and half "null"; half of the canaries when None. It is fixed before
+        scores are looked at: trying several and reporting the best voids the confidence.
     score : callable, optional
-        ``score(fitted, X_c, y_c)`` of shape (canaries,), larger for those that seem to have taken part. When None, minus
-        the loss of each canary: cross-entropy or squared error.
+        ``score(fitted, X_c, y_c)`` of shape (canaries,), larger for those that seem to have taken part. When None,
+        minus the loss of each canary: cross-entropy or squared error.
     reference : bool, default=False
         Fit a second clone in which all canaries are null, and score by how much better the first one does. It sharpens
         guesses where canaries differ much, and costs a second fit.
@@ -177,23 +177,24 @@ def audit_one_run(
     m = _count("n_canaries", n_canaries, min(n // 4, 1000), n) if canaries is None else len(canaries[1])
     if not 2 <= m <= n:
         raise ValueError(f"canaries holds {m} records; pass between 2 and n={n}, whose places they take")
-    r = 2 * (_count("guesses", guesses, max(2, m // 5), m) // 2)
+    r = 2 * (_count("guesses", guesses, max(2, m // 2), m) // 2)
     places = rng.permutation(n)[:m]
     X_c, y_c = mislabelled(X, y, places, rng, classifies) if canaries is None else canaries
     X, y = put_in(X, X_c, places), put_in(y, y_c, places)
     included = rng.random_sample(m) < 0.5
 
-    def fitted(there: np.ndarray) -> Any:
+    def fitted(there: np.ndarray, **params: Any) -> Any:
         weights = np.ones(n)
         weights[places[~there]] = 0.0
-        return clone(estimator).fit(X, y, **{weight_name: weights})
+        return clone(estimator).set_params(**params).fit(X, y, **{weight_name: weights})
 
     model = fitted(included)
     epsilon_claimed, delta = _claim(model, claim)
     rate = score or _minus_loss
     scores = _scores(rate(model, X_c, y_c), m)
     if reference:
-        scores = scores - _scores(rate(fitted(np.zeros(m, dtype=bool)), X_c, y_c), m)
+        other = fitted(np.zeros(m, dtype=bool), **_other_noise(estimator, rng))
+        scores = scores - _scores(rate(other, X_c, y_c), m)
     # Ties fall by the order of the canaries, which knows nothing of the coins.
     order = np.argsort(scores, kind="stable")
     correct = int(included[order[m - r // 2 :]].sum() + (~included[order[: r // 2]]).sum())
@@ -224,8 +225,8 @@ def _weight_name(estimator: Any) -> str:
         prefix += f"{name}__"
     if not has_fit_parameter(learner, "sample_weight"):
         raise ValueError(
-            f"estimator={type(learner).__name__} takes no sample_weight in fit, so canaries cannot be nulled; wrap it in "
-            "one whose fit sets the records of weight 0 to its null row"
+            f"estimator={type(learner).__name__} takes no sample_weight in fit, so canaries cannot be nulled; wrap it "
+            "in one whose fit sets the records of weight 0 to its null row"
         )
     if not prefix or sklearn.get_config()["enable_metadata_routing"]:
         return "sample_weight"
@@ -251,6 +252,14 @@ def _claim(model: Any, claim: Any) -> tuple[float, float]:
         return min(claim.epsilon, epsilon(event, claim.delta - claim.delta_fail, "zero-out")), claim.delta
     except UnsupportedEventError:
         return claim.epsilon, claim.delta
+
+
+def _other_noise(estimator: Any, rng: Any) -> dict[str, int]:
+    """Parameters that give a second fit noise of its own: with the same noise it would subtract what protects."""
+    params = estimator.get_params(deep=True)
+    ours = [name for name in params if name.rpartition("__")[2] == "insecure_noise_seed"]
+    seeds = ours or [name for name in params if name.rpartition("__")[2] == "random_state"]
+    return {name: int(rng.randint(2**31 - 1)) for name in seeds if params[name] is not None}
 
 
 def _scores(scores: Any, m: int) -> np.ndarray:

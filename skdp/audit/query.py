@@ -1,8 +1,7 @@
-"""The audit of one query: is the row as well hidden as the price list says?"""
+"""The audit of one query: whether a row is as well hidden as the price list says."""
 
 from __future__ import annotations
 
-import math
 import numbers
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,8 +13,8 @@ from scipy import stats
 from sklearn.utils import check_random_state
 
 from skdp.audit.bound import check_confidence, mu_lower_bound
-from skdp.contract import Answers, Poisson, Query, Touch
-from skdp.neural_network.base import one_at_a_time
+from skdp.contract import Answers, Gaussian, Poisson, Touch
+from skdp.neural_network.base import DPEstimator, one_at_a_time
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.rehearsal import Rehearsal
 
@@ -50,7 +49,7 @@ class QueryAudit:
 
     Examples
     --------
-    >>> found = QueryAudit("gradient", 3, mu_lower=1.7, mu_claimed=1.0, reach=1.0, draws=4000, confidence=0.999, rate=1.0)
+    >>> found = QueryAudit("gradient", 3, mu_lower=1.7, mu_claimed=1.0, reach=1.0, draws=4000, confidence=0.999)
     >>> found.consistent
     False
     """
@@ -71,7 +70,7 @@ class QueryAudit:
 
     @property
     def notices_halved_noise(self) -> bool:
-        """Whether these draws of this row would probably exceed the claim if the noise was half of what it should be."""
+        """Whether the bound would probably exceed the claim if the noise was half of what it should be."""
         return _expected(2 * self.reach * self.mu_claimed, self.draws, self.confidence, self.rate) > self.mu_claimed
 
     @property
@@ -123,7 +122,7 @@ def audit_query(
     X, y : array-like
         Data as for ``fit``; they decide n and with it the noise.
     touch : str, optional
-        Line of the price list, for instance ``"gradient"`` or ``"class counts"``; the largest of the training when None.
+        Line of the price list, for instance ``"gradient"`` or ``"class counts"``; the training's largest when None.
     row : int, optional
         The row that is nulled. When None, that one of `rows` random ones which moves the exact answer furthest.
     rows : int, default=16
@@ -172,11 +171,16 @@ def audit_query(
     >>> from skdp import DPClassifier
     >>> from skdp.audit import audit_query
     >>> X, y = make_classification(500, 8, random_state=0)
-    >>> model = DPClassifier(module="linear", classes=[0, 1], feature_bounds=(-4, 4), epsilon=None, noise_multiplier=1.0)
+    >>> model = DPClassifier(module="linear", classes=[0, 1], epsilon=None, noise_multiplier=1.0)
     >>> found = audit_query(model, X, y, draws=1000, random_state=0)
     >>> found.consistent, found.notices_halved_noise
     (True, True)
     """
+    if not isinstance(estimator, DPEstimator):
+        raise ValueError(
+            f"estimator={type(estimator).__name__} must be a DPClassifier or DPRegressor; of a pipeline pass the last "
+            "step, with X as the steps before hand it on"
+        )
     check_confidence(confidence)
     for name, value, least in (("draws", draws, _LEAST_DRAWS), ("rows", rows, 1)):
         if not isinstance(value, numbers.Integral) or value < least:
@@ -222,7 +226,7 @@ def _claim(touch: Touch) -> tuple[float, float]:
     """Gaussian-DP parameter and sampling rate of the event of one query."""
     if touch.noise is None:
         raise ValueError(f"touch {touch.name!r} has no noise and claims no privacy; audit a fit with a finite epsilon")
-    if hasattr(touch.noise, "multipliers"):
+    if type(touch.noise) is Gaussian:  # a subclass may remember its earlier noise
         event = touch.event(executed=1)
         while isinstance(event, dp_event.SelfComposedDpEvent) and event.count == 1:
             event = event.event
@@ -232,8 +236,8 @@ def _claim(touch: Touch) -> tuple[float, float]:
         if isinstance(event, dp_event.GaussianDpEvent):
             return 1 / event.noise_multiplier, rate
     raise ValueError(
-        f"touch {touch.name!r} has {type(touch.noise).__name__} noise, of which one query alone is no Gaussian event, so "
-        "single queries cannot be audited; use audit_one_run, which looks at whole fits"
+        f"touch {touch.name!r} has {type(touch.noise).__name__} noise, and one query of it alone is no Gaussian event, "
+        "so single queries cannot be audited; use audit_one_run, which looks at whole fits"
     )
 
 
