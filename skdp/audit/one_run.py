@@ -75,7 +75,7 @@ class OneRunAudit:
         if self.epsilon_reachable <= self.epsilon_claimed:
             lines.append(
                 f"Even {self.guesses} right guesses would have shown no more than {self.epsilon_reachable:.3g}: raise "
-                "n_canaries and guesses, or audit at a smaller epsilon."
+                "n_canaries and guesses, or audit at a smaller epsilon or delta."
             )
         return "\n".join(lines)
 

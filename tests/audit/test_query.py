@@ -39,12 +39,12 @@ NO_SINGLE_QUERY: set[str] = set()
 
 
 def classifier(**params):
-    fast = {"module": "linear", "classes": [0, 1], "epsilon": None, "noise_multiplier": 1.0, "batch_size": 100}
+    fast = {"module": "linear", "classes": [0, 1], "epsilon": None, "noise_multiplier": 0.5, "batch_size": 100}
     return DPClassifier(**{**fast, "max_grad_norm": 0.5, "insecure_noise_seed": 1, "random_state": 0, **params})
 
 
 def audit(model, data, **options):
-    return audit_query(model, *data, **{"rows": 4, "draws": 800, "random_state": 0, **options})
+    return audit_query(model, *data, **{"rows": 4, "draws": 400, "random_state": 0, **options})
 
 
 def scaled_noise(factor):
@@ -66,17 +66,17 @@ def test_honest_code_passes_and_half_the_noise_does_not(case, blobs):
     model = classifier(**CASES[case])
     found = audit(model, blobs)
     assert found.consistent and found.notices_halved_noise, found.text
-    assert found.mu_lower > 0.3 and found.reach > 0.6  # the audit has something to look at
+    assert found.mu_lower > 0.4 * found.mu_claimed and found.reach > 0.6  # the audit has something to look at
     with scaled_noise(1 / 2):
         broken = audit(model, blobs)
-    assert not broken.consistent and broken.mu_lower > 1.05, broken.text
+    assert not broken.consistent and broken.mu_lower > 1.05 * broken.mu_claimed, broken.text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", [name for name in CASES if name not in NO_SINGLE_QUERY])
 def test_noise_that_is_a_third_too_small_is_noticed(case, blobs):
     """With enough draws, in a larger net, among many rows."""
-    model = classifier(**CASES[case], module="mlp")
+    model = classifier(**CASES[case], module="mlp", noise_multiplier=1.0)
     options = {"rows": 16, "draws": 20_000}
     assert audit(model, blobs, **options).consistent
     with scaled_noise(2 / 3):
@@ -118,7 +118,7 @@ def test_estimates_before_training_are_audited_too(touch, blobs):
 
 
 def test_regressors_are_audited(slope):
-    model = DPRegressor("linear", epsilon=None, noise_multiplier=1.0, y_bounds=(-4, 4), insecure_noise_seed=1)
+    model = DPRegressor("linear", epsilon=None, noise_multiplier=0.5, y_bounds=(-4, 4), insecure_noise_seed=1)
     assert audit(model, slope).consistent
 
 
@@ -151,7 +151,7 @@ def test_a_bound_that_the_rows_exceed_is_noticed(blobs):
 
     start.register(Understated)(start.dispatch(ClippedSum))
     found = audit(classifier(mechanism=Careless()), blobs)
-    assert not found.consistent and found.reach == pytest.approx(2, abs=0.1) and found.mu_lower > 1
+    assert not found.consistent and found.reach == pytest.approx(2, abs=0.1) and found.mu_lower > 2
 
 
 def _facts():
@@ -171,18 +171,19 @@ def test_an_ignored_clip_is_noticed(blobs):
 
 def test_the_sampling_is_audited_at_its_own_rate(blobs):
     """Rows drawn twice as often as the price list says; the row alone takes part."""
-    model = classifier(noise_multiplier=0.5)
-    options = {"sampled": True, "rows": 1, "draws": 4000}
+    model = classifier(noise_multiplier=0.3)
+    options = {"sampled": True, "rows": 1, "draws": 600}
     found = audit(model, blobs, **options)
-    assert found.rate == 0.25 and found.consistent and found.mu_lower > 1.2, found.text
+    assert found.rate == 0.25 and found.consistent and found.mu_lower > 1.5, found.text
     draw = SecretRandomness.draw_rows
     with mock.patch.object(SecretRandomness, "draw_rows", lambda self, n, rate: draw(self, n, 2 * rate)):
         assert not audit(model, blobs, **options).consistent
 
 
 def test_seeded_audits_are_reproducible(blobs):
-    assert audit(classifier(), blobs, draws=200) == audit(classifier(), blobs, draws=200)
-    assert audit(classifier(insecure_noise_seed=2), blobs, draws=200) != audit(classifier(), blobs, draws=200)
+    first = audit(classifier(), blobs, draws=200)
+    assert first.mu_lower > 0 and first == audit(classifier(), blobs, draws=200)
+    assert first != audit(classifier(insecure_noise_seed=2), blobs, draws=200)
 
 
 def test_the_estimator_and_torch_are_left_alone(blobs):
