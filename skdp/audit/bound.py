@@ -138,7 +138,7 @@ def mu_lower_bound(
     Examples
     --------
     >>> round(mu_lower_bound(false_positives=460, false_negatives=475, draws=3000), 2)
-    1.85
+    1.84
     """
     tail = (1 - check_confidence(confidence)) / 2
     wrong = np.stack([np.asarray(false_positives), np.asarray(false_negatives)])

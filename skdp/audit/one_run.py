@@ -161,7 +161,7 @@ def audit_one_run(
     >>> from sklearn.linear_model import LogisticRegression
     >>> from skdp import DPClassifier
     >>> from skdp.audit import audit_one_run
-    >>> X, y = make_classification(400, 300, random_state=0)
+    >>> X, y = make_classification(400, 1000, random_state=0)
     >>> private = DPClassifier(module="linear", classes=[0, 1], feature_bounds=(-4, 4))
     >>> audit_one_run(private, X, y, random_state=0).consistent
     True

@@ -87,17 +87,22 @@ def test_an_ignored_clip_exceeds_the_claim(table, canaries):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adjacency", ["zero-out", "add-remove", "replace-one"])
-@pytest.mark.parametrize("epsilon", [0.5, 1.0, 2.0, 8.0])
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 8.0])
 @pytest.mark.parametrize("case", CASES)
-def test_honest_fits_stay_below_at_every_epsilon(case, epsilon, adjacency, table, canaries):
-    n_public = 900 if adjacency == "add-remove" else None
-    for seed in range(3):
-        model = classifier(**CASES[case], epsilon=epsilon, adjacency=adjacency, n_public=n_public)
-        model.set_params(insecure_noise_seed=seed)
+def test_honest_fits_stay_below_at_every_epsilon(case, epsilon, table, canaries):
+    for seed in range(2):
+        model = classifier(**CASES[case], epsilon=epsilon, insecure_noise_seed=seed)
         for reference in (False, True):
             found = audit(model, table, canaries, random_state=seed, reference=reference)
             assert found.consistent, found.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adjacency", ["add-remove", "replace-one"])
+def test_honest_fits_stay_below_at_every_adjacency(adjacency, table, canaries):
+    n_public = 900 if adjacency == "add-remove" else None
+    found = audit(classifier(adjacency=adjacency, n_public=n_public), table, canaries)
+    assert found.consistent, found.text
 
 
 @pytest.mark.slow
