@@ -131,17 +131,23 @@ class FitRun:
         self._check_module()
         PerExample(module)  # refuses layers that mix records
 
+    def array_executor(self) -> ArrayExecutor:
+        """What answers the estimates that are made before training."""
+        problem = self.problem
+        targets = problem.targets.reshape(len(problem.targets), -1).astype(np.float64)
+        return ArrayExecutor(
+            {"X": problem.inputs, "y": targets},
+            problem.null,
+            spend=self._spend,
+            normal=self.randomness.array_normal,
+        )
+
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
         problem, touches = self.problem, self.programme.estimates
         n = problem.public.n
         inputs, targets = problem.inputs, problem.targets.reshape(len(problem.targets), -1)
-        executor = ArrayExecutor(
-            {"X": inputs, "y": targets.astype(np.float64)},
-            problem.null,
-            spend=self._spend,
-            normal=self.randomness.array_normal,
-        )
+        executor = self.array_executor()
         if "feature bounds" in touches:
             groups = inputs.shape[1]
             ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
@@ -182,11 +188,16 @@ class FitRun:
 
     def build(self, estimates: Estimates) -> tuple[Engine, TorchExecutor, TailAverage]:
         """Optimizer and executor around the net, on the device."""
-        programme, module, given = self.programme, self.module, self.estimator.max_physical_batch_size
-        engine = self._engine(module, self.loss, estimates)
+        settings = self.programme.settings
+        engine = self._engine(self.module, self.loss, estimates)
+        return engine, self.executor(estimates), TailAverage(settings.average, settings.steps)
+
+    def executor(self, estimates: Estimates) -> TorchExecutor:
+        """What answers the queries of the training."""
+        module, given = self.module, self.estimator.max_physical_batch_size
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
-        executor = TorchExecutor(
+        return TorchExecutor(
             NetModel(module, trainable_parameters(module), self.device, self.loss),
             rows,
             forward=trained,
@@ -194,9 +205,8 @@ class FitRun:
             spend=self._spend,
             randomness=self.randomness,
             piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
-            shifting=programme.public.adjacency == "add-remove",
+            shifting=self.programme.public.adjacency == "add-remove",
         )
-        return engine, executor, TailAverage(programme.settings.average, programme.settings.steps)
 
     # -------------------------------------------------------------- training
     def train(

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = (
     "skdp",
     "skdp.accounting",
+    "skdp.audit",
     "skdp.callbacks",
     "skdp.cli",
     "skdp.contract",
