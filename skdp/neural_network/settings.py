@@ -39,7 +39,7 @@ def resolve_settings(
     if isinstance(spec, TabularNet):
         auto = auto_recipe(spec.informed(public), signal)
     else:
-        auto = _for_any_net(public, capped_signal(public, signal), spec)
+        auto = _for_any_net(public, capped_signal(public, signal), spec, clipping)
     clip = given.get("max_grad_norm") or _clip_norm(auto.max_grad_norm, public, spec, clipping)
     # The learning rate is in units of the clip norm, so that the noise in the weights does not depend on it.
     settings = replace(auto, **{"max_grad_norm": clip, "lr": auto.lr * auto.max_grad_norm / clip, **given})
@@ -61,7 +61,7 @@ def _clip_norm(flat: float, public: Public, spec: Any, clipping: str) -> float:
     return flat
 
 
-def _for_any_net(public: Public, signal: float, spec: Any) -> Recipe:
+def _for_any_net(public: Public, signal: float, spec: Any, clipping: str) -> Recipe:
     """Values that suited linear models and small perceptrons on tables and images.
 
     Small data is trained on in full batches, which cost no more privacy than one release; the learning rate is in
@@ -76,5 +76,7 @@ def _for_any_net(public: Public, signal: float, spec: Any) -> Recipe:
     clip = 1.0
     if public.task != "regression" and hasattr(spec, "row_norm"):
         per_variable = signal / max(count_variables(public), 1)
-        clip = max(1.0, min(per_variable / _SIGNAL_PER_CLIP, spec.row_norm(public) / 2))
+        # Residuals start at one half; automatic clipping shortens gradients well before its clip norm.
+        residual = 1.0 if clipping == "automatic" else 0.5
+        clip = max(1.0, min(per_variable / _SIGNAL_PER_CLIP, spec.row_norm(public) * residual))
     return Recipe(rate, steps, lr / clip, 0.9, clip, 0.25)
