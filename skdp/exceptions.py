@@ -17,6 +17,7 @@ __all__ = [
     "UnsupportedEventError",
     "UnsupportedModuleError",
     "WeakPrivacyWarning",
+    "WeakSignalWarning",
 ]
 
 
@@ -62,3 +63,7 @@ class PrivateBoundsWarning(UserWarning):
 
 class WeakPrivacyWarning(UserWarning):
     """The budget is valid but so large that it protects little."""
+
+
+class WeakSignalWarning(UserWarning):
+    """The budget is so small for so few rows, or so many columns, that noise hides what there is to learn."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from dp_accounting import dp_event
 
-from skdp.accounting import calibration, curve_gaussian
+from skdp.accounting import curve_gaussian
 from skdp.accounting.checks import is_real
+from skdp.accounting.curve import delta_bound, epsilon_bound, merge
 from skdp.accounting.pld import loss_delta, loss_epsilon, rounding, runs, too_wide
 from skdp.accounting.relations import (
     Phases,
@@ -301,11 +302,11 @@ def _analytic_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
 
 # ------------------------------------------------------------------ our own bound
 def _tilted_epsilon(parts: Phases, delta: float, adjacency: str) -> float:
-    return math.inf if delta == 0 else calibration.epsilon_of(gaussian_phases(parts), delta, adjacency)
+    return math.inf if delta == 0 else epsilon_bound(merge(gaussian_phases(parts)), delta, adjacency)
 
 
 def _tilted_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
-    return calibration.delta_of(gaussian_phases(parts), epsilon, adjacency)
+    return delta_bound(merge(gaussian_phases(parts)), epsilon, adjacency)
 
 
 # ------------------------------------------------------------------ tables

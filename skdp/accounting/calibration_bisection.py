@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from skdp.accounting import accountants
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER
 from skdp.contract import Charge
 from skdp.exceptions import CalibrationError
@@ -30,7 +31,6 @@ def bisect(
     charge_at: Callable[[float], Charge], epsilon: float, delta: float, accountant: str
 ) -> tuple[float, float, str]:
     """Scale within the target, certified epsilon and accountant."""
-    from skdp.accounting import accountants  # here, because accountants ask calibration for its bounds
 
     def cost(scale: float) -> float:
         charge = charge_at(scale)

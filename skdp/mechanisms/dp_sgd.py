@@ -34,8 +34,10 @@ class DPSGD(Mechanism):
 
     Parameters
     ----------
-    target_quantile : float, default=0.5
-        With ``clipping="adaptive"``: the fraction of records whose gradients shall stay unclipped.
+    target_quantile : float, default=0.9
+        With ``clipping="adaptive"``: the fraction of records whose gradients shall stay unclipped. Where it is
+        less than the share of a frequent class, that class sets the clip norm and the others' gradients are cut
+        down to it: probabilities then drift towards the frequent class.
     clip_learning_rate : float, default=0.2
         With ``clipping="adaptive"``: step length of the geometric update of the clip norm.
     count_share : float, default=0.01
@@ -64,7 +66,7 @@ class DPSGD(Mechanism):
     50
     """
 
-    def __init__(self, *, target_quantile: float = 0.5, clip_learning_rate: float = 0.2, count_share: float = 0.01):
+    def __init__(self, *, target_quantile: float = 0.9, clip_learning_rate: float = 0.2, count_share: float = 0.01):
         self.target_quantile = target_quantile
         self.clip_learning_rate = clip_learning_rate
         self.count_share = count_share
@@ -139,11 +141,13 @@ class AdaptivePlan:
         (touch,) = self.charge.touches
         bound = state["clip_norm"]
         total, below = yield Query(touch, (ClippedSum(bound), NormBelow(bound)))
-        # The count is centred, so an empty sample reads as one half; the divisor is public as ever.
-        fraction = (below / self.divisor + 0.5).clamp(0, 1)
-        factor = torch.exp(-self.clip_learning_rate * (fraction - self.target_quantile))
-        state["clip_norm"] = bound * factor.to(bound)
-        return _mean(total, self.divisor, touch.noise.multipliers[0] * bound)
+        # The count is centred, so an empty sample reads as one half; the divisor is public as ever. Noise moves the
+        # clip norm either way alike.
+        above = (below / self.divisor + 0.5 - self.target_quantile).clamp(-1, 1)
+        moved = bound * torch.exp(-self.clip_learning_rate * above).to(bound)
+        state["clip_norm"] = moved.clamp(1e-6 * self.initial_bound, 1e6 * self.initial_bound)
+        # A step is in units of the clip norm in force, as the learning rate was in units of the initial one.
+        return _mean(total, self.divisor * bound / self.initial_bound, touch.noise.multipliers[0] * bound)
 
 
 def _mean(total: list[Any], divisor: float, std: Any) -> Update:

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.nets.step_length import count_variables
 
 __all__ = ["MLP", "Linear", "Net", "resolve_module"]
 
@@ -38,6 +39,10 @@ class Linear(BaseEstimator):
     def build(self, public: Public, signal: float = math.inf) -> nn.Module:
         """The net, with zero weights."""
         return nn.Sequential(nn.Flatten(), _zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
+
+    def row_norm(self, public: Public) -> float:
+        """Norm that what the last layer is given has at most, its bias included."""
+        return math.sqrt(count_variables(public) + self.bias)
 
 
 class MLP(BaseEstimator):
@@ -82,6 +87,11 @@ class MLP(BaseEstimator):
                 layers.append(nn.Dropout(self.dropout))
             width = unit
         return nn.Sequential(*layers, _zero_linear(width, public.n_outputs))
+
+    def row_norm(self, public: Public) -> float:
+        """Norm that what the last layer is given has at most under a bounded activation, its bias included."""
+        units = self.hidden_units if isinstance(self.hidden_units, tuple | list) else (self.hidden_units,)
+        return math.sqrt((units[-1] if units else count_variables(public)) + 1)
 
 
 class Net(BaseEstimator):

@@ -142,6 +142,10 @@ class TabularNet(BaseEstimator):
                 module.pace = PaceKeeper(module.head.weight, noise, go.length * (1 - go.momentum) / go.steps / go.lr)
         return module
 
+    def row_norm(self, public: Public) -> float:
+        """Norm that what the last layer is given has at most, its bias included."""
+        return math.hypot(3**0.5, INTERCEPT)  # where all columns of a linear net lie on their bounds; near 1 else
+
 
 class TabularFeatures(nn.Module):
     """Frozen map from columns to features; every output depends on its own record only.

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
 from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import all_together, make_statement, public_warnings, warn_all
+from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
 
@@ -136,7 +137,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, programme))
+        warn_all(public_warnings(work, programme) + signal_warnings(programme), level=5)
         path = checkpoint and checkpoint.path
         book = FitBook()
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -190,9 +191,11 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             work, book = saved.estimator, saved.book
             problem = work._problem(X, y, sample_weight)
             if problem.public != saved.public:
-                raise ValueError(f"the data has changed: the stopped fit saw {saved.public}, this is {problem.public}")
+                raise ValueError(
+                    f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
+                )
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, programme))
+            warn_all(public_warnings(work, programme), level=4)
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
@@ -241,7 +244,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 run.know(estimates.indicators)
                 run.build_net()
         programme = run.programme
-        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
+        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings], level=6)
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
@@ -249,7 +252,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
         executed = book.settle(book.reservation)
         if engine.interrupted_ and not complete and not _stopped_early(engine):
-            _tell_interrupted(run.steps_done, programme.plan.steps)
+            charged = max(executed[touch.name] for touch in programme.plan.charge.touches)
+            _tell_interrupted(run.steps_done, charged, programme.plan.steps)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
@@ -347,6 +351,12 @@ def _load_arrays(module: nn.Module, arrays: dict[str, np.ndarray]) -> None:
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
 
 
+def _differing(before: Public, now: Public) -> str:
+    """The public facts that are not what they were, with both values."""
+    pairs = [(field.name, getattr(before, field.name), getattr(now, field.name)) for field in fields(Public)]
+    return ", ".join(f"{name} was {old!r} and is {new!r}" for name, old, new in pairs if old != new)
+
+
 def _statement(plain: dict[str, Any]) -> PrivacyStatement:
     return PrivacyStatement.from_dict(plain)
 
@@ -356,7 +366,7 @@ def _stopped_early(engine: Any) -> bool:
     return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
 
 
-def _tell_interrupted(done: int, planned: int) -> None:
+def _tell_interrupted(done: int, charged: int, planned: int) -> None:
     """Warn about a partial model, or stop the loop of fits that this one runs in."""
     frame = sys._getframe()
     while frame is not None:
@@ -365,7 +375,7 @@ def _tell_interrupted(done: int, planned: int) -> None:
         frame = frame.f_back
     warnings.warn(
         f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
-        "epsilon",
+        f"epsilon, and counts {charged} steps (one that was begun is spent, whether or not it reached the model)",
         InterruptedFitWarning,
         stacklevel=5,
     )

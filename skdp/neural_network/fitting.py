@@ -40,14 +40,14 @@ from skdp.training import (
     rows_per_pass,
 )
 from skdp.training.buffers import scratch_buffers
-from skdp.training.executor import trainable_parameters
-from skdp.training.supported import train_mode
+from skdp.training.supported import train_mode, trainable_parameters
 from skdp.training.threads import worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
 
 # A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
 _ROWS_PER_NOISE = 10
+_NAMED_COLUMNS = 5
 
 
 @dataclass
@@ -153,18 +153,17 @@ class FitRun:
             ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
             given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
             given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
-            hidden = int((~ranges.found).sum())
-            if hidden:
-                given.warnings.append(
-                    f"feature_bounds='private': noise hides the range of {hidden} of {groups} columns, "
-                    "taken as [-1, 1]; pass feature_bounds with public (low, high) per column"
+            doubts = [
+                f"noise {what} of columns {_named(self.estimator, columns)}{then}"
+                for columns, what, then in (
+                    (~ranges.found, "hides the range", ", taken as [-1, 1]"),
+                    (ranges.found & ranges.weak, "blurs the range", ", which may be too wide or too narrow"),
                 )
-            weak = int((ranges.weak & ranges.found).sum())
-            if weak:
-                given.warnings.append(
-                    f"feature_bounds='private': noise lets the range of {weak} of {groups} columns be seen only in "
-                    "part, so it may be too wide or too narrow; pass feature_bounds with public (low, high) per column"
-                )
+                if columns.any()
+            ]
+            if doubts:
+                remedy = "; pass feature_bounds with public (low, high) per column"
+                given.warnings.append(f"feature_bounds='private': {' and '.join(doubts)}{remedy}")
         if "target bounds" in touches:
             groups = targets.shape[1]
             ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
@@ -354,6 +353,14 @@ def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:
         return bool(step.call_on_fit_task_end(estimator=estimator))
 
     return report
+
+
+def _named(estimator: Any, columns: np.ndarray) -> str:
+    """The first of the columns, by name or number, and how many more there are."""
+    names = getattr(estimator, "feature_names_in_", None)
+    first = [str(i) if names is None else repr(str(names[i])) for i in np.flatnonzero(columns)[:_NAMED_COLUMNS]]
+    more = int(columns.sum()) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def _load_weights(module: Any, initial: Any, what: str) -> None:

@@ -90,7 +90,7 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     given = given_settings(estimator, public)
     mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
     spec = resolve_module(estimator.module)
-    settings = resolve_settings(public, mu, spec, given, epochs)
+    settings = resolve_settings(public, mu, spec, given, epochs, estimator.clipping)
     training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
     mechanism = resolve_mechanism(estimator.mechanism)
 

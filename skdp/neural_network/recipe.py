@@ -26,7 +26,7 @@ class Recipe:
     momentum : float
         Heavy ball.
     max_grad_norm : float
-        Flat clip norm.
+        Clip norm; the initial one where it adapts.
     average : float
         Share of the last steps whose iterates are averaged.
     """

@@ -9,12 +9,16 @@ from typing import Any
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
+from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning, WeakSignalWarning
+from skdp.nets.step_length import count_variables
 
-__all__ = ["all_together", "make_statement", "public_warnings", "warn_all"]
+__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
+# A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
+# in standard deviations of the noise: with half of one per column, and two for the base rate, it learns nearly nothing.
+_SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 
 def public_warnings(estimator: Any, programme: Any) -> list[tuple[type[Warning], str]]:
@@ -46,10 +50,28 @@ def public_warnings(estimator: Any, programme: Any) -> list[tuple[type[Warning],
     return found
 
 
-def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
-    """Show messages that also stand in the statement."""
+def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
+    """What the user should hear before a budget is spent on noise, from public facts alone."""
+    public = programme.public
+    variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
+    needed = _SIGNAL_OF_BASE_RATE + _SIGNAL_PER_VARIABLE * variables
+    if programme.signal >= needed:
+        return []
+    budget = "noise_multiplier" if programme.epsilon is None else "epsilon"
+    value = programme.scale if programme.epsilon is None else programme.epsilon
+    more = needed / programme.signal
+    message = (
+        f"{budget}={value:g} is so small a budget for n={public.n} rows that the model will likely be no better than "
+        f"the prior: signal {programme.signal:.2g}, while about {needed:.2g} are needed for {variables} columns. About "
+        f"{more:.2g} times the rows or the epsilon, or fewer columns, would help"
+    )
+    return [(WeakSignalWarning, message)]
+
+
+def warn_all(messages: list[tuple[type[Warning], str]], level: int) -> None:
+    """Show messages on the user's own line, `level` frames up."""
     for category, message in messages:
-        warnings.warn(message, category, stacklevel=6)
+        warnings.warn(message, category, stacklevel=level)
 
 
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,

@@ -11,7 +11,6 @@ from torch import Tensor
 __all__ = ["CLIPPINGS", "clip_factors", "total_squares"]
 
 CLIPPINGS = ("flat", "automatic", "global", "per-layer")
-AUTOMATIC_STABILITY = 0.01
 
 
 def total_squares(squared_norms: list[Tensor]) -> Tensor:
@@ -33,9 +32,9 @@ def clip_factors(squared_norms: list[Tensor], bound: Any, clipping: str = "flat"
     bound : float or 0-dim tensor
         Clip norm :math:`C \ge 0`; ``inf`` leaves all finite gradients as they are.
     clipping : {"flat", "automatic", "global", "per-layer"}
-        With :math:`n_i` the norm of record i: ``"flat"`` is :math:`\min(1, C/n_i)`; ``"automatic"`` (AUTO-S) is
-        :math:`C/(n_i + 0.01)`; ``"global"`` keeps gradients of norm at most :math:`C` and drops the others;
-        ``"per-layer"`` clips each of the :math:`L` groups to :math:`C/\sqrt L`.
+        With :math:`n_i` the norm of record i: ``"flat"`` is :math:`\min(1, C/n_i)`; ``"automatic"`` is
+        :math:`C/(n_i + C)`, AUTO-S with :math:`C` for its stability constant; ``"global"`` keeps gradients of norm at
+        most :math:`C` and drops the others; ``"per-layer"`` clips each of the :math:`L` groups to :math:`C/\sqrt L`.
 
     Returns
     -------
@@ -73,8 +72,7 @@ def clip_factors(squared_norms: list[Tensor], bound: Any, clipping: str = "flat"
         share, finite = bound / math.sqrt(len(squared_norms)), torch.isfinite(total)
         return [torch.where(finite, _flat(squares, share), 0.0) for squares in squared_norms]
     if clipping == "automatic":
-        bound = torch.as_tensor(bound, dtype=total.dtype, device=total.device)
-        factors = torch.where(torch.isinf(bound), 1.0, bound / (total.sqrt() + AUTOMATIC_STABILITY))
+        factors = (1 / (1 + total.sqrt() / bound)).nan_to_num(nan=0.0)  # 0 / 0 where the bound is 0
     else:
         factors = (total.sqrt() <= bound).to(total.dtype)
     return torch.where(torch.isfinite(total), factors, 0.0)

@@ -21,6 +21,7 @@ from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
 from skdp.training.rules.sums import SUM_SLACK, accumulator
+from skdp.training.supported import trainable_parameters
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
 
@@ -54,11 +55,6 @@ class NetModel:
     parameters: dict[str, nn.Parameter]
     device: torch.device
     loss: Callable[[Tensor, Tensor], Tensor]
-
-
-def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """Parameters that train, by name and in order."""
-    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 @dataclass(frozen=True, eq=False)

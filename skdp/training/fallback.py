@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training.rules.rule import written_gradients
+from skdp.training.supported import trainable_parameters
 
 if TYPE_CHECKING:
     from skdp.training.per_example import Layer, PerExample
@@ -54,7 +55,7 @@ def per_record_forward(per_example: PerExample, layer: Layer) -> Callable[..., A
             return bare.original(*args, **kwargs)
         leaves, spec = pytree.tree_flatten((args, kwargs))
         batch, batched = _batched(layer, leaves, per_example._batch)
-        copies = {n: p.expand(batch, *p.shape) for n, p in _trainable(layer).items()}
+        copies = {n: p.expand(batch, *p.shape) for n, p in trainable_parameters(layer.module).items()}
         for name, copy in copies.items():
             per_example.note(layer, written_gradients, {"own": layer.index[name]}, copy, copy)
         rows = [leaves[i] for i in batched]
@@ -72,11 +73,6 @@ def per_record_forward(per_example: PerExample, layer: Layer) -> Callable[..., A
             return _map(one, copies, rows, batch)
 
     return forward
-
-
-def _trainable(layer: Layer) -> dict[str, nn.Parameter]:
-    """The layer's trainable parameters by own name, tied ones once."""
-    return {n: p for n, p in layer.module.named_parameters() if p.requires_grad}
 
 
 def _batched(layer: Layer, leaves: list[Any], expected: int | None) -> tuple[int, list[int]]:

@@ -22,7 +22,7 @@ from skdp.training.fallback import per_record_forward
 from skdp.training.rules import Rule, find_rule
 from skdp.training.rules.gradients import Gradient, Outer, merge
 from skdp.training.rules.rule import Gradients
-from skdp.training.supported import check_mode, check_supported
+from skdp.training.supported import check_mode, check_supported, trainable_parameters
 
 __all__ = ["Captured", "Layer", "PerExample", "Site"]
 
@@ -99,7 +99,7 @@ class PerExample:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
-        self.parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.parameters = trainable_parameters(module)
         if not self.parameters:
             raise ValueError("the module has no trainable parameters: requires_grad is False for all of them")
         self._frozen_norms = check_supported(module)

@@ -1,4 +1,4 @@
-"""Layers for which no per-record bound exists, or not in this configuration, and what to do about each."""
+"""What of a module trains, and layers for which no per-record bound exists and what to do about each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,12 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from skdp.exceptions import UnsupportedModuleError
 
-__all__ = ["check_mode", "check_supported", "train_mode"]
+__all__ = ["check_mode", "check_supported", "train_mode", "trainable_parameters"]
+
+
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that train, in ``named_parameters()`` order; a tied one once, under its first name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
 def check_supported(module: nn.Module) -> list[tuple[str, nn.Module]]:

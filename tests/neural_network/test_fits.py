@@ -202,6 +202,15 @@ def test_adaptive_clipping_pays_for_its_count(blobs):
     assert isinstance(leaf, dp_event.GaussianDpEvent) and leaf.noise_multiplier == pytest.approx(2.0)
 
 
+def test_the_step_of_adaptive_clipping_does_not_depend_on_its_first_clip_norm(blobs):
+    """The learning rate is in units of the clip norm, so a start that is far off is made good within a few steps."""
+    fits = [
+        weights(classifier(clipping="adaptive", max_grad_norm=norm, lr=0.2 / norm, max_epochs=60, **SEEDED).fit(*blobs))
+        for norm in (0.1, 1.0)
+    ]
+    torch.testing.assert_close(fits[0], fits[1], rtol=0.2, atol=0.2)
+
+
 @pytest.mark.filterwarnings("ignore::skdp.exceptions.NotPrivateWarning")
 def test_schedules(blobs):
     fits = {

@@ -8,8 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from linear_fits import SEEDED
+from sklearn.metrics import log_loss
 
+from skdp import DPClassifier
 from skdp.contract import Public
+from skdp.nets.specs import MLP, Linear
 from skdp.nets.step_length import step_length
 from skdp.nets.tabular import TabularNet
 from skdp.neural_network.recipe import auto_recipe
@@ -94,3 +98,53 @@ def test_columns_named_as_indicators_count_as_public_ones():
 
 def test_depends_on_public_numbers_only():
     assert auto_recipe(public("binary", 100, 3), 20.0) == auto_recipe(public("binary", 100, 3), 20.0)
+
+
+# ------------------------------------------------------------------ clippings
+NETS = [Linear(), Linear(bias=False), MLP((16,)), TabularNet()]
+
+
+@pytest.mark.parametrize("net", NETS, ids=repr)
+def test_a_net_bounds_what_its_last_layer_is_given(net):
+    data = Public(n=5000, input_shape=(12,), n_outputs=1, task="binary")
+    module = net.build(data, 2000.0)
+    last = [layer for layer in module.modules() if isinstance(layer, torch.nn.Linear)][-1]
+    squares = []
+    last.register_forward_pre_hook(lambda layer, given: squares.append(given[0].square().sum(1)))
+    module(torch.randint(0, 2, (1000, 12), generator=torch.Generator().manual_seed(0)) * 2.0 - 1)
+    assert (squares[0] + (last.bias is not None)).sqrt().max() <= net.row_norm(data) * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("net", NETS, ids=repr)
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_global_clipping_keeps_every_record_and_adds_no_more_noise(net, task):
+    data = public(task, 20000, 12)
+    flat = resolve_settings(data, 0.25, net, {}, None)
+    kept = resolve_settings(data, 0.25, net, {}, None, "global")
+    assert kept.max_grad_norm >= net.row_norm(data)
+    assert kept.lr * kept.max_grad_norm == pytest.approx(flat.lr * flat.max_grad_norm)
+
+
+def test_classifiers_clip_at_the_first_norms_where_the_signal_allows_it():
+    def clip(net, signal, task="binary"):
+        return resolve_settings(public(task, 20000, 24), signal / 20000, net, {}, None).max_grad_norm
+
+    for net in (Linear(), MLP((64,))):
+        clips = [clip(net, signal) for signal in (50.0, 600.0, 5000.0)]
+        assert clips[0] == 1 < clips[1] < clips[2] == net.row_norm(public("binary", 20000, 24)) / 2
+        assert clip(net, 5000.0, "regression") == 1
+
+
+@pytest.mark.parametrize("clipping", ["automatic", "global", "per-layer", "adaptive"])
+@pytest.mark.parametrize("module", ["linear", "mlp", None])
+def test_every_clipping_gives_probabilities_nearly_as_good_as_flat(module, clipping):
+    """A rare class and noisy labels: gradients of one length would drive probabilities to 0 (log loss 1)."""
+    X = np.random.default_rng(0).uniform(-1, 1, size=(2900, 12))
+    chance = 1 / (1 + np.exp(1.8 - 1.5 * X[:, 0] - X[:, 1]))
+    y = (np.random.default_rng(1).uniform(size=2900) < chance).astype(int)
+
+    def loss(clipping):
+        model = DPClassifier(module, clipping=clipping, classes=[0, 1], feature_bounds=(-1, 1), **SEEDED).fit(X, y)
+        return log_loss(y, model.predict_proba(X))
+
+    assert loss(clipping) < min(loss("flat") + 0.04, log_loss(y, np.full(len(y), y.mean())))

@@ -6,7 +6,9 @@ import inspect
 import pickle
 import sys
 import traceback
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -18,17 +20,22 @@ from torch import nn
 from torch.nn import functional
 
 from skdp import DPClassifier, DPRegressor
-from skdp.accounting import compose
+from skdp.accounting import compose, resolve_delta
+from skdp.contract import Public
 from skdp.exceptions import (
     CalibrationError,
     InterruptedFitWarning,
     PrivateBoundsWarning,
     UnsupportedModuleError,
     WeakPrivacyWarning,
+    WeakSignalWarning,
 )
 from skdp.nets import Net
-from skdp.neural_network import base
+from skdp.neural_network import base, fitting
+from skdp.neural_network.programme import draw_up
+from skdp.neural_network.stating import signal_warnings
 from skdp.releases import ArrayExecutor
+from skdp.releases.bounds import Ranges
 from skdp.training import TorchExecutor
 
 RNG = np.random.default_rng(0)
@@ -312,9 +319,22 @@ class Interrupting(Callback):
 
 
 def test_an_interrupt_is_loud():
-    with pytest.warns(InterruptedFitWarning, match="after 2 of 4 steps; the model is partial"):
+    with pytest.warns(InterruptedFitWarning, match="after 2 of 4 steps; the model is partial.* counts 2 steps"):
         model = classifier(callbacks=[Interrupting()]).fit(X, Y)
     assert model.privacy_.status == "interrupted" and np.isfinite(model.predict_proba(X)).all()
+
+
+def test_an_interrupted_step_is_counted_and_the_warning_says_both():
+    class Within(Callback):
+        def on_grad_computed(self, net, **kwargs):
+            if net.state_["step"] == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(
+        InterruptedFitWarning, match="after 2 of 4 steps; .* counts 3 steps .one that was begun is spent"
+    ):
+        model = classifier(callbacks=[Within()]).fit(X, Y)
+    assert model.privacy_.steps == 3
 
 
 def test_a_second_interrupt_raises():
@@ -438,8 +458,54 @@ def test_a_range_of_y_that_noise_did_hide_is_an_error_that_was_paid_for():
 
 
 def test_hidden_columns_have_a_warning_of_their_own():
-    with pytest.warns(PrivateBoundsWarning, match="noise hides the range of 3 of 3 columns"):
-        classifier(feature_bounds="private", epsilon=0.05, insecure_noise_seed=0).fit(X, Y)
+    with pytest.warns(PrivateBoundsWarning, match=r"noise hides the range of columns 0, 1, 2, taken as \[-1, 1\]"):
+        model = classifier(feature_bounds="private", epsilon=0.05, insecure_noise_seed=0).fit(X, Y)
+    assert sum("hides the range of columns 0, 1, 2" in line for line in model.privacy_.warnings) == 1
+
+
+def test_hidden_columns_are_named_in_one_warning(recwarn):
+    table = pd.DataFrame(np.tile(X, 3), columns=[f"c{i}" for i in range(9)])
+    classifier(feature_bounds="private", epsilon=0.05, insecure_noise_seed=0).fit(table, Y)
+    (warning,) = [w for w in recwarn if w.category is PrivateBoundsWarning]
+    assert "columns 'c0', 'c1', 'c2', 'c3', 'c4' and 4 more, taken as" in str(warning.message)
+
+
+def test_hidden_and_blurred_columns_share_one_warning(recwarn):
+    ranges = Ranges(
+        np.tile([-1.0, 1.0], (3, 1)), np.array([1, 0, 1], bool), np.array([0, 1, 1], bool), np.zeros(3, bool)
+    )
+
+    def known(*arguments):
+        yield from ()
+        return ranges
+
+    with mock.patch.object(fitting, "bounds_queries", known):
+        classifier(feature_bounds="private").fit(X, Y)
+    (warning,) = recwarn
+    hidden, blurred = "hides the range of columns 1, taken as [-1, 1]", "blurs the range of columns 2, which may be"
+    assert f"noise {hidden} and noise {blurred}" in str(warning.message)
+
+
+def test_warnings_point_at_the_line_that_fits(recwarn):
+    classifier(feature_bounds="private", epsilon=0.05, insecure_noise_seed=0).fit(X, Y)
+    here = inspect.currentframe().f_lineno - 1
+    assert {(w.filename, w.lineno) for w in recwarn} == {(__file__, here)} and len(recwarn) == 2
+
+
+@pytest.mark.parametrize("budget", [{"epsilon": 0.01}, {"epsilon": None, "noise_multiplier": 500.0}])
+def test_a_budget_that_buys_noise_is_said_before_it_is_spent(budget):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeakSignalWarning)
+        model = classifier(**budget)
+        with pytest.raises(WeakSignalWarning, match="no better than the prior.*3 columns.* times the rows"):
+            model.fit(X, Y)
+    assert not hasattr(model, "_failed")
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(455, 30), (1437, 64), (353, 10), (32561, 105), (5000, 49)])
+def test_tables_that_can_be_learnt_raise_no_such_alarm(rows, columns):
+    public = Public(rows, (columns,), 1, "binary")
+    assert signal_warnings(draw_up(classifier(epsilon=0.5), public, resolve_delta("auto", rows), ())) == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 import subprocess
 import sys
 import textwrap
@@ -371,8 +372,12 @@ def stopped(tmp_path, rows):
 
 def test_another_number_of_rows_or_columns_is_refused(stopped, rows):
     X, y = rows
-    for a, b in ((X[1:], y[1:]), (X[:, 1:], y)):
-        with pytest.raises(ValueError, match="data has changed"):
+    n, d = X.shape
+    for a, b, differs in (
+        (X[1:], y[1:], f"n was {n} and is {n - 1}"),
+        (X[:, 1:], y, f"input_shape was ({d},) and is ({d - 1},)"),
+    ):
+        with pytest.raises(ValueError, match=rf"data has changed since the stopped fit: {re.escape(differs)}$"):
             DPClassifier.resume(stopped, a, b)
 
 

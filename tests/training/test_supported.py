@@ -8,6 +8,7 @@ from torch import nn
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training.per_example import PerExample
+from skdp.training.supported import trainable_parameters
 
 
 class Inside(nn.Module):
@@ -106,3 +107,11 @@ def test_sampling_positions_without_a_batch_dimension_is_an_error():
     module = Positions()
     with PerExample(module) as per_example, pytest.raises(UnsupportedModuleError, match=r"'place'.*expand"):
         per_example.backward(module(torch.randn(3, 7, 4)).sum((1, 2)))
+
+
+def test_parameters_that_train_come_once_and_in_order():
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 3), nn.Linear(3, 3))
+    net[3].weight = net[2].weight
+    net[0].bias.requires_grad_(False)
+    assert list(trainable_parameters(net)) == ["0.weight", "2.weight", "2.bias", "3.bias"]
+    assert PerExample(net).parameters.keys() == trainable_parameters(net).keys()
