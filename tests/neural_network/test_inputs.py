@@ -184,7 +184,7 @@ def test_private_bounds_make_a_raw_table_learnable():
 
 
 def test_bounds_hidden_by_noise_warn(blobs):
-    with pytest.warns(UserWarning, match="noise hides the range of .* columns.*pass feature_bounds"):
+    with pytest.warns(UserWarning, match="noise hides the range of columns .*pass feature_bounds"):
         model = classifier(feature_bounds="private", epsilon=0.1).fit(*blobs)
     assert any("noise hides the range" in line for line in model.privacy_.warnings)
 
