@@ -40,7 +40,7 @@ NO_SINGLE_QUERY: set[str] = set()
 
 def classifier(**params):
     fast = {"module": "linear", "classes": [0, 1], "epsilon": None, "noise_multiplier": 0.5, "batch_size": 100}
-    return DPClassifier(**{**fast, "max_grad_norm": 0.5, "insecure_noise_seed": 1, "random_state": 0, **params})
+    return DPClassifier(**{**fast, "max_grad_norm": 0.1, "insecure_noise_seed": 1, "random_state": 0, **params})
 
 
 def audit(model, data, **options):
