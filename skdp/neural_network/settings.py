@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from skdp.contract import Public
+from skdp.mechanisms.base import steps_per_epoch
 from skdp.nets import TabularNet
 from skdp.nets.step_length import capped_signal
 from skdp.neural_network.recipe import Recipe, auto_recipe
@@ -38,11 +39,6 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
     if epochs is not None:
         settings = replace(settings, steps=epochs * steps_per_epoch(settings.sampling_rate))
     return settings
-
-
-def steps_per_epoch(rate: float) -> int:
-    """Steps after which every row was expected to take part once."""
-    return max(1, math.ceil(1 / rate - 1e-9))
 
 
 def _for_any_net(public: Public, signal: float, clip: float) -> Recipe:

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from skdp.contract import CLIPPINGS
+
 __all__ = ["CLIPPINGS", "clip_factors", "total_squares"]
 
-CLIPPINGS = ("flat", "automatic", "global", "per-layer")
 AUTOMATIC_STABILITY = 0.01
 
 
