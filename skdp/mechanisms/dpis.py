@@ -26,7 +26,7 @@ class DPIS(Mechanism):
     adaptive_clip : bool, default=False
         Let the clip norm follow the mean gradient norm, which is released with noise. Otherwise it stays at
         ``max_grad_norm`` and nothing but the sums is released.
-    kept_fraction : float, default=0.5
+    kept_fraction : float, default=0.3
         With `adaptive_clip`: share of the candidates that the clip norm shall let in.
     norm_share : float, default=0.01
         With `adaptive_clip`: share of the squared signal-to-noise ratio of the training that pays for the norms.
@@ -68,7 +68,7 @@ class DPIS(Mechanism):
         self,
         *,
         adaptive_clip: bool = False,
-        kept_fraction: float = 0.5,
+        kept_fraction: float = 0.3,
         norm_share: float = 0.01,
         refresh: float = 1.0,
         floor: float = 0.1,
