@@ -108,7 +108,10 @@ def clipping(figures: dict) -> Figure:
             axis.grid(alpha=0.3)
         axes[0, column].set_title(name)
         axes[2, column].set_xlabel("clip norm")
-        axes[1, column].set_ylim(0, 1.05 * max(r["shared"]["loss"] for r in records if r["clipping"] == "flat"))
+        for axis, field in zip(axes[:, column], fields, strict=True):  # global clipping may leave the panel
+            seen = [r["shared"][field] for r in records if r["clipping"] != "global"]
+            margin = 0.1 * (max(seen) - min(seen))
+            axis.set_ylim(min(seen) - margin, max(seen) + margin)
     handles, labels = axes.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
