@@ -88,17 +88,47 @@ def calibration(figures: dict) -> Figure:
     return figure
 
 
+def clipping(figures: dict) -> Figure:
+    """Score, log loss and calibration error against the clip norm at one pace, one column for each data set."""
+    names = list(dict.fromkeys(row["data"] for row in figures["results"]))
+    fields = {"score": None, "loss": "log loss", "ece": "ECE"}
+    figure, axes = plt.subplots(3, len(names), figsize=(2.9 * len(names), 6.6), sharex=True, squeeze=False)
+    for column, name in enumerate(names):
+        records = [r for r in figures["results"] if r["data"] == name]
+        kinds = list(dict.fromkeys(r["clipping"] for r in records))
+        for axis, (field, label) in zip(axes[:, column], fields.items(), strict=True):
+            for place, kind in enumerate(kinds):
+                mine = [r for r in records if r["clipping"] == kind]
+                # A late switch is drawn where it goes to; its clip norm until then is the smallest.
+                where = [float(kind.rsplit(" ", 1)[1]) if "late" in kind else r["clip"] for r in mine]
+                colour = ("#d1495b", "#30638e", "#8fb8de", "#8fb8de", "#edae49", "#66a182", "#888888")[place % 7]
+                style = {"marker": "x" if "late" in kind else "o", "markersize": 4, "color": colour}
+                axis.plot(where, [r["shared"][field] for r in mine], linewidth=1.5, label=kind, **style)
+            axis.set(xscale="log", ylabel=label or records[0]["metric"])
+            axis.grid(alpha=0.3)
+        axes[0, column].set_title(name)
+        axes[2, column].set_xlabel("clip norm")
+        for axis, field in zip(axes[:, column], fields, strict=True):  # global clipping may leave the panel
+            seen = [r["shared"][field] for r in records if r["clipping"] != "global"]
+            margin = 0.1 * (max(seen) - min(seen))
+            axis.set_ylim(min(seen) - margin, max(seen) + margin)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
 def draw(name: str) -> Figure | None:
     """The plot of ``results/<name>.json``, or None where that was not measured."""
     path = RESULTS / f"{name}.json"
-    kinds = {"accuracy": accuracy, "speed": speed, "calibration": calibration}
+    kinds = {"accuracy": accuracy, "speed": speed, "calibration": calibration, "clipping": clipping}
     return kinds[name](json.loads(path.read_text())) if path.exists() else None
 
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("accuracy", "speed", "calibration"):
+    for kind in ("accuracy", "speed", "calibration", "clipping"):
         if (plot := draw(kind)) is not None:
             plot.savefig(folder / f"{kind}.svg")
             plot.savefig(folder / f"{kind}.png", dpi=110)

@@ -9,11 +9,22 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
-from skdp.contract.queries import Answers, ClippedSum, Counts, NormBelow, Query, Value
+from skdp.contract.queries import (
+    CLIPPINGS,
+    Answers,
+    ClippedSum,
+    Counts,
+    NormBelow,
+    NormSum,
+    Query,
+    ThinnedSum,
+    Value,
+)
 from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
 
 __all__ = [
     "ADJACENCIES",
+    "CLIPPINGS",
     "Answers",
     "Book",
     "Charge",
@@ -23,11 +34,13 @@ __all__ = [
     "Gaussian",
     "Model",
     "NormBelow",
+    "NormSum",
     "Plan",
     "Poisson",
     "Public",
     "Query",
     "Spender",
+    "ThinnedSum",
     "Touch",
     "Update",
     "Value",

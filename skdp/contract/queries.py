@@ -11,6 +11,8 @@ import numpy as np
 
 from skdp.contract.prices import Touch
 
+CLIPPINGS = ("flat", "automatic", "global", "per-layer")
+
 
 class Value(Protocol):
     """One quantity of a query. Fields are public; `sensitivity` is L2 under zero-out."""
@@ -39,6 +41,61 @@ class ClippedSum:
 
     bound: Any
     clipping: str = "flat"
+
+    @property
+    def sensitivity(self) -> Any:
+        """The clip norm."""
+        return self.bound
+
+
+@dataclass(frozen=True, eq=False)
+class ThinnedSum:
+    """Sum over the sample of gradients kept by chance and stretched: an unbiased estimate of the flat `ClippedSum`.
+
+    With n a record's gradient norm, it is kept with probability min(n, `bound`) / `bound`, by a secret draw of its
+    own, and counts with norm `bound` exactly.
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm; positive and finite.
+
+    Examples
+    --------
+    >>> ThinnedSum(0.5).sensitivity
+    0.5
+    """
+
+    bound: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.bound, (int, float)) and not 0 < self.bound < float("inf"):
+            raise ValueError(
+                f"ThinnedSum(bound={self.bound!r}) must be positive and finite; clip nothing by ClippedSum"
+            )
+
+    @property
+    def sensitivity(self) -> Any:
+        """The clip norm."""
+        return self.bound
+
+
+@dataclass(frozen=True, eq=False)
+class NormSum:
+    """Sum over the sample of per-record gradient norms, each at most `bound`; no gradient is added up for it.
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm.
+
+    Examples
+    --------
+    >>> NormSum(0.5).sensitivity
+    0.5
+    """
+
+    bound: Any
 
     @property
     def sensitivity(self) -> Any:

@@ -85,8 +85,9 @@ class Plan(Protocol):
     """A frozen programme of queries; made before a row is read, holds no module and no tensor.
 
     `state` is a public dict that survives between steps (checkpointed); ``state["rng"]`` is the plan's own public
-    generator. `step` is a generator of queries that returns an `Update`, or returns one directly when it asks
-    nothing.
+    generator, ``state["step"]`` the number of finished steps. In a resumed fit ``state["spent"]`` says, by touch name,
+    how many queries were spent or forfeited when it went on. `step` is a generator of queries that returns an `Update`,
+    or returns one directly when it asks nothing.
     """
 
     charge: Charge

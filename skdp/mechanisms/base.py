@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -10,7 +11,12 @@ from torch import nn
 
 from skdp.contract import Plan, Public
 
-__all__ = ["Mechanism", "TrainingPlan"]
+__all__ = ["Mechanism", "TrainingPlan", "steps_per_epoch"]
+
+
+def steps_per_epoch(rate: float) -> int:
+    """Steps after which every row was expected to take part once."""
+    return max(1, math.ceil(1 / rate - 1e-9))
 
 
 @dataclass(frozen=True)

@@ -228,7 +228,9 @@ class FitRun:
         else:
             # Leased steps are forfeited: the plan goes on behind them.
             spent = self.book.executed(self.book.reservation)
-            restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
+            spent = {touch.name: spent[touch.name] for touch in plan.charge.touches}
+            restore_training(training, engine, average, state, max(spent.values()))
+            state["spent"] = spent
         expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
         rehearsal = partial(executor.rehearse, expected)
         with worthwhile_threads(rehearsal) if self.device.type == "cpu" else nullcontext():

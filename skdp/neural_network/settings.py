@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
 from skdp.contract import Public
+from skdp.mechanisms.base import steps_per_epoch
 from skdp.nets import TabularNet
 from skdp.nets.step_length import capped_signal, count_variables
 from skdp.neural_network.recipe import Recipe, auto_recipe
@@ -46,11 +46,6 @@ def resolve_settings(
     if epochs is not None:
         settings = replace(settings, steps=epochs * steps_per_epoch(settings.sampling_rate))
     return settings
-
-
-def steps_per_epoch(rate: float) -> int:
-    """Steps after which every row was expected to take part once."""
-    return max(1, math.ceil(1 / rate - 1e-9))
 
 
 def _clip_norm(flat: float, public: Public, spec: Any, clipping: str) -> float:

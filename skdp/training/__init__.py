@@ -10,6 +10,7 @@ from skdp.training.independence import check_rows_independent
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import rows_per_pass
 from skdp.training.randomness import SecretRandomness
+from skdp.training.thinning import thinning_factors
 
 __all__ = [
     "Captured",
@@ -26,4 +27,5 @@ __all__ = [
     "clip_factors",
     "clipped_gradient",
     "rows_per_pass",
+    "thinning_factors",
 ]

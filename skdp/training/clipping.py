@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CLIPPINGS", "clip_factors", "total_squares"]
+from skdp.contract import CLIPPINGS
 
-CLIPPINGS = ("flat", "automatic", "global", "per-layer")
+__all__ = ["CLIPPINGS", "clip_factors", "total_squares"]
 
 
 def total_squares(squared_norms: list[Tensor]) -> Tensor:

@@ -74,6 +74,10 @@ class SecretRandomness:
         rows = np.concatenate(picked)
         return rows[: np.searchsorted(rows, n)]
 
+    def coins(self, size: int) -> np.ndarray:
+        """Independent uniform float64 numbers in (0, 1], from the stream that draws rows."""
+        return 1 - self._rows.random(size)
+
     def normal(self, size: int) -> torch.Tensor:
         """Independent standard normal float32 numbers on the device.
 

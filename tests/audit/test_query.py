@@ -34,6 +34,7 @@ CASES = {
     "automatic": {"clipping": "automatic"},
     "per-layer": {"clipping": "per-layer"},
     "adaptive": {"clipping": "adaptive"},
+    "dpis": {"mechanism": "dpis"},
 }
 NO_SINGLE_QUERY: set[str] = set()
 

@@ -95,6 +95,7 @@ def no_noise():
 
     with (
         mock.patch.object(SecretRandomness, "normal", zeros),
+        mock.patch.object(SecretRandomness, "array_normal", lambda self, shape: np.zeros(shape)),
         mock.patch.object(ArrayExecutor, "_noise", lambda self, value, multiplier: 0.0),
     ):
         yield
@@ -418,16 +419,17 @@ class MechanismContract:
         """Promise 4: with an expected batch of 1 row, a third of all steps draws none."""
         X, y = data(50)
         sizes: list[int] = []
-        draw = SecretRandomness.draw_rows
+        sample = TorchExecutor._sample
 
-        def spy(self, n, rate):
-            rows = draw(self, n, rate)
-            sizes.append(len(rows))
-            return rows
+        def spy(self, touch, ordinal, name=self.touch):
+            pieces = list(sample(self, touch, ordinal))
+            if touch.name == name:
+                sizes.append(sum(map(len, pieces)))
+            return pieces
 
         model = case.classifier(batch_size=1, epsilon=8.0, feature_bounds=(-1, 1), module="linear")
         before = model.fit(X, y).module_[1].weight.detach().clone()
-        with mock.patch.object(SecretRandomness, "draw_rows", spy), measured() as seen:
+        with mock.patch.object(TorchExecutor, "_sample", spy), measured() as seen:
             model.fit(X, y)
         answers = [noise for name, k, noise, _ in seen if name == self.touch and k == 0]
         assert model.privacy_.steps == len(X) == len(answers)
@@ -478,11 +480,10 @@ class MechanismContract:
         books = []
         sample = TorchExecutor._sample
 
-        def crash(self, *query):
-            if self._calls == 2:
+        def crash(self, touch, ordinal, name=self.touch):
+            if touch.name == name and ordinal == 2:
                 raise Killed
-            self._calls += 1
-            return sample(self, *query)
+            return sample(self, touch, ordinal)
 
         def train(self, *args, honest=FitRun.train, **kwargs):
             books.append(self.book)
@@ -491,7 +492,6 @@ class MechanismContract:
         model = case.classifier()
         with (
             mock.patch.object(TorchExecutor, "_sample", crash),
-            mock.patch.object(TorchExecutor, "_calls", 0, create=True),
             mock.patch.object(FitRun, "train", train),
             pytest.raises(Killed),
         ):

@@ -15,4 +15,5 @@ class TestDPSGD(MechanismContract):
         Case("per-layer", {"clipping": "per-layer"}),
         Case("adaptive", {"clipping": "adaptive", "mechanism": DPSGD(target_quantile=0.8)}),
         Case("default net", {"module": None}),
+        Case("late switch", {"mechanism": DPSGD(switch_at=0.5, late_max_grad_norm=4.0, late_clipping="global")}),
     ]

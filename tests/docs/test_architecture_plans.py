@@ -18,7 +18,7 @@ from skdp.exceptions import PlanViolationError
 from skdp.training import clipped_gradient
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
-PLANS = ("importance", "released_once", "low_rank", "correlated", "by_person", "agent")
+PLANS = ("released_once", "low_rank", "correlated", "by_person", "agent")
 ROWS = 50
 
 
@@ -50,8 +50,6 @@ class RowlessExecutor:
 
     def value(self, value):
         kind, weights = type(value).__name__, list(self.model.parameters.values())
-        if kind == "NormSum":
-            return torch.tensor(400.0)
         if kind == "Activations":
             return torch.randn(ROWS, 4 if value.of == "features" else 2)
         if kind == "CarrierSum":
@@ -95,14 +93,6 @@ def test_correlated_noise_prices_takings_and_not_steps(page):
     (touch,) = page["correlated"].charge.touches
     once, again = (epsilon(touch.event(executed), 1e-5) for executed in (1, 10))
     assert once == again < epsilon(touch.event(11), 1e-5)
-
-
-def test_released_sum_of_norms_reaches_the_queries(page):
-    plan, model = page["importance"], net_of_matrices()
-    executor = RowlessExecutor(model, plan.charge)
-    drive(plan.step(model, {"step": 0}), executor.answer)
-    gradient = executor.asked[-1]
-    assert float(gradient.values[0].sensitivity) == pytest.approx(0.05 * 400 / 30)
 
 
 def test_low_rank_update_is_the_projection_on_the_carriers(page):
