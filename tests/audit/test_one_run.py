@@ -27,6 +27,7 @@ CASES = {
     "dp-sgd": {"mechanism": "dp-sgd"},
     "automatic": {"clipping": "automatic"},
     "adaptive": {"clipping": "adaptive"},
+    "dpis": {"mechanism": "dpis"},
 }
 CANARIES = 200
 
