@@ -6,11 +6,13 @@ import inspect
 import math
 from typing import Any
 
-import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.nets.frozen import zero_linear
+from skdp.nets.image_shape import is_image
+from skdp.nets.wavelets import SMALLEST
 
 __all__ = ["MLP", "Linear", "Net", "resolve_module"]
 
@@ -20,16 +22,19 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.Si
 class Linear(BaseEstimator):
     """A linear model on the inputs as they are: logistic, softmax or least-squares regression.
 
-    Parameters
-    ----------
-    bias : bool, default=True
+        Parameters
+        ----------
+        bias : bool, default=True
 
-    Examples
-    --------
-    >>> from skdp.contract import Public
-    >>> from skdp.nets import Linear
-    >>> Linear().build(Public(n=100, input_shape=(4,), n_outputs=3, task="multiclass"))[1].out_features
-    3
+        Examples
+        --------
+        >>> from skdp.contract import Public
+    from skdp.nets.frozen import zero_linear
+    from skdp.nets.image_shape import is_image
+    from skdp.nets.wavelets import SMALLEST
+        >>> from skdp.nets import Linear
+        >>> Linear().build(Public(n=100, input_shape=(4,), n_outputs=3, task="multiclass"))[1].out_features
+        3
     """
 
     def __init__(self, bias: bool = True):
@@ -37,28 +42,31 @@ class Linear(BaseEstimator):
 
     def build(self, public: Public, signal: float = math.inf) -> nn.Module:
         """The net, with zero weights."""
-        return nn.Sequential(nn.Flatten(), _zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
+        return nn.Sequential(nn.Flatten(), zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
 
 
 class MLP(BaseEstimator):
     """A multi-layer perceptron with a zero-initialised last layer.
 
-    Parameters
-    ----------
-    hidden_units : tuple of int, default=(64,)
-        Width of each hidden layer.
-    activation : {"tanh", "relu", "gelu", "silu"}, default="tanh"
-        Bounded activations keep per-record gradients small, which suits clipping.
-    dropout : float, default=0.0
-        Probability to drop a hidden unit in training.
+        Parameters
+        ----------
+        hidden_units : tuple of int, default=(64,)
+            Width of each hidden layer.
+        activation : {"tanh", "relu", "gelu", "silu"}, default="tanh"
+            Bounded activations keep per-record gradients small, which suits clipping.
+        dropout : float, default=0.0
+            Probability to drop a hidden unit in training.
 
-    Examples
-    --------
-    >>> from skdp.contract import Public
-    >>> from skdp.nets import MLP
-    >>> net = MLP(hidden_units=(8,)).build(Public(n=100, input_shape=(4,), n_outputs=1, task="binary"))
-    >>> [tuple(p.shape) for p in net.parameters()]
-    [(8, 4), (8,), (1, 8), (1,)]
+        Examples
+        --------
+        >>> from skdp.contract import Public
+    from skdp.nets.frozen import zero_linear
+    from skdp.nets.image_shape import is_image
+    from skdp.nets.wavelets import SMALLEST
+        >>> from skdp.nets import MLP
+        >>> net = MLP(hidden_units=(8,)).build(Public(n=100, input_shape=(4,), n_outputs=1, task="binary"))
+        >>> [tuple(p.shape) for p in net.parameters()]
+        [(8, 4), (8,), (1, 8), (1,)]
     """
 
     def __init__(self, hidden_units: tuple[int, ...] = (64,), activation: str = "tanh", dropout: float = 0.0):
@@ -81,7 +89,7 @@ class MLP(BaseEstimator):
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             width = unit
-        return nn.Sequential(*layers, _zero_linear(width, public.n_outputs))
+        return nn.Sequential(*layers, zero_linear(width, public.n_outputs))
 
 
 class Net(BaseEstimator):
@@ -153,23 +161,41 @@ class Prebuilt(BaseEstimator):
         return copy.deepcopy(self.module)
 
 
-def _zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A zero last layer makes the first prediction the prior and costs nothing."""
-    layer = nn.Linear(width, outputs, bias=bias)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.zero_()
-    return layer
+def resolve_module(module: Any, input_shape: tuple[int, ...] = ()) -> Any:
+    """The specification that ``module=`` stands for, where records have a public shape.
 
+    Parameters
+    ----------
+    module : None, str, torch.nn.Module class or instance, or specification
+    input_shape : tuple of int
+        Decides what None stands for: a net for images or for tables.
 
-def resolve_module(module: Any) -> Any:
-    """The specification that ``module=`` stands for."""
+    Returns
+    -------
+    object
+        With a method ``build(public, signal)``.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> from skdp.nets import resolve_module
+    >>> resolve_module(None, (1, 28, 28)), resolve_module(None, (8,)), resolve_module("cnn")
+    (ScatterLinear(), TabularNet(), TanhCNN())
+    """
+    from skdp.nets.convolutional import TanhCNN
+    from skdp.nets.scatter import ScatterLinear
     from skdp.nets.tabular import TabularNet
+    from skdp.nets.text import TextBag
 
+    names = {"linear": Linear, "mlp": MLP, "scatter": ScatterLinear, "cnn": TanhCNN, "text": TextBag}
     if module is None:
-        return TabularNet()
-    if isinstance(module, str) and module in ("linear", "mlp"):
-        return {"linear": Linear, "mlp": MLP}[module]()
+        return ScatterLinear() if is_image(input_shape, SMALLEST) else TabularNet()
+    if isinstance(module, str) and module in names:
+        return names[module]()
     if isinstance(module, nn.Module):
         return Prebuilt(module)
     if isinstance(module, type) and issubclass(module, nn.Module):
@@ -177,6 +203,6 @@ def resolve_module(module: Any) -> Any:
     if isinstance(module, BaseEstimator) and hasattr(module, "build"):
         return module
     raise ValueError(
-        f"module={module!r} must be None, 'linear', 'mlp', a torch.nn.Module class or instance, or a specification "
-        "such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
+        f"module={module!r} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or a "
+        "specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
     )

@@ -10,17 +10,19 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from skdp.contract import Public
-from skdp.nets import MLP, Linear, TabularNet, resolve_module
+from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
 
 __all__ = [
-    "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_labels", "read_numbers",
+    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_labels", "read_numbers",
     "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+# What an array of images that is declared as bytes can hold.
+PIXELS = (0.0, 255.0)
 
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
@@ -35,6 +37,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
         raise type(error)(_without_values(str(error))) from None
     if reset:
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
+        estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
         return _float64(X)
     with np.errstate(invalid="ignore"):
@@ -112,8 +115,10 @@ def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remed
 
 def _vocabulary(module: Any, shape: tuple[int, ...]) -> int | None:
     """Number of tokens of the embedding that the user's net begins with, where it does."""
-    spec = resolve_module(module)
-    if isinstance(spec, MLP | Linear | TabularNet):
+    spec = resolve_module(module, shape)
+    if isinstance(spec, TextBag):
+        return spec.vocabulary
+    if isinstance(spec, MLP | Linear | TabularNet | ScatterLinear | TanhCNN):
         return None
     net = build_module(spec, Public(2, shape, 1, "regression"), 0.0, 0)
     first = next((m for m in net.modules() if not list(m.children())), None)

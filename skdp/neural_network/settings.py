@@ -9,7 +9,7 @@ from typing import Any
 from skdp.contract import Public
 from skdp.nets import TabularNet
 from skdp.nets.step_length import capped_signal
-from skdp.neural_network.recipe import Recipe, auto_recipe
+from skdp.neural_network.recipe import Recipe, auto_recipe, full_batches
 
 __all__ = ["resolve_settings", "steps_per_epoch"]
 
@@ -30,8 +30,11 @@ def resolve_settings(public: Public, mu: float, spec: Any, given: dict[str, Any]
         The user's number of epochs.
     """
     signal = mu * public.n
+    go = spec.step_length(public, signal) if hasattr(spec, "step_length") else None
     if isinstance(spec, TabularNet):
         auto = auto_recipe(spec.informed(public), signal)
+    elif go is not None:
+        auto = full_batches(public, go)
     else:
         auto = _for_any_net(public, capped_signal(public, signal), given.get("max_grad_norm", 1.0))
     settings = replace(auto, **given)
