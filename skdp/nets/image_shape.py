@@ -29,13 +29,13 @@ def channels_and_size(name: str, shape: tuple[int, ...], smallest: int) -> tuple
     channels, height, width = (1, *shape) if len(shape) == 2 else shape
     if len(shape) == 3 and width in _CHANNELS and channels not in _CHANNELS:
         raise ValueError(
-            f"{name}: records of shape {shape} seem to have their channels last; pass X.transpose(0, 3, 1, 2), of shape "
-            f"(n, {width}, {channels}, {height})"
+            f"{name}: records of shape {shape} seem to have their channels last; pass X.transpose(0, 3, 1, 2), of "
+            f"shape (n, {width}, {channels}, {height})"
         )
     if min(height, width) < smallest:
         raise ValueError(
-            f"{name} needs images of at least {smallest} x {smallest} pixels; these have {height} x {width}. Enlarge or "
-            "pad them, or use module='mlp'"
+            f"{name} needs images of at least {smallest} x {smallest} pixels; these have {height} x {width}. Enlarge "
+            "or pad them, or use module='mlp'"
         )
     return channels, height, width
 

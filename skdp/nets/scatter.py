@@ -33,9 +33,9 @@ class ScatterLinear(BaseEstimator):
 
     Notes
     -----
-    Images are records of shape (h, w) or (c, h, w), of at least 9 pixels a side and on any scale: each is standardised by
-    its own mean and deviation. A record's features have a norm near one, so its gradient is its residual times a number
-    near one.
+    Images are records of shape (h, w) or (c, h, w), of at least 9 pixels a side and on any scale: each is standardised
+    by its own mean and deviation. A record's features have a norm near one, so its gradient is its residual times a
+    number near one.
 
     References
     ----------

@@ -22,19 +22,16 @@ _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.Si
 class Linear(BaseEstimator):
     """A linear model on the inputs as they are: logistic, softmax or least-squares regression.
 
-        Parameters
-        ----------
-        bias : bool, default=True
+    Parameters
+    ----------
+    bias : bool, default=True
 
-        Examples
-        --------
-        >>> from skdp.contract import Public
-    from skdp.nets.frozen import zero_linear
-    from skdp.nets.image_shape import is_image
-    from skdp.nets.wavelets import SMALLEST
-        >>> from skdp.nets import Linear
-        >>> Linear().build(Public(n=100, input_shape=(4,), n_outputs=3, task="multiclass"))[1].out_features
-        3
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> from skdp.nets import Linear
+    >>> Linear().build(Public(n=100, input_shape=(4,), n_outputs=3, task="multiclass"))[1].out_features
+    3
     """
 
     def __init__(self, bias: bool = True):
@@ -48,25 +45,22 @@ class Linear(BaseEstimator):
 class MLP(BaseEstimator):
     """A multi-layer perceptron with a zero-initialised last layer.
 
-        Parameters
-        ----------
-        hidden_units : tuple of int, default=(64,)
-            Width of each hidden layer.
-        activation : {"tanh", "relu", "gelu", "silu"}, default="tanh"
-            Bounded activations keep per-record gradients small, which suits clipping.
-        dropout : float, default=0.0
-            Probability to drop a hidden unit in training.
+    Parameters
+    ----------
+    hidden_units : tuple of int, default=(64,)
+        Width of each hidden layer.
+    activation : {"tanh", "relu", "gelu", "silu"}, default="tanh"
+        Bounded activations keep per-record gradients small, which suits clipping.
+    dropout : float, default=0.0
+        Probability to drop a hidden unit in training.
 
-        Examples
-        --------
-        >>> from skdp.contract import Public
-    from skdp.nets.frozen import zero_linear
-    from skdp.nets.image_shape import is_image
-    from skdp.nets.wavelets import SMALLEST
-        >>> from skdp.nets import MLP
-        >>> net = MLP(hidden_units=(8,)).build(Public(n=100, input_shape=(4,), n_outputs=1, task="binary"))
-        >>> [tuple(p.shape) for p in net.parameters()]
-        [(8, 4), (8,), (1, 8), (1,)]
+    Examples
+    --------
+    >>> from skdp.contract import Public
+    >>> from skdp.nets import MLP
+    >>> net = MLP(hidden_units=(8,)).build(Public(n=100, input_shape=(4,), n_outputs=1, task="binary"))
+    >>> [tuple(p.shape) for p in net.parameters()]
+    [(8, 4), (8,), (1, 8), (1,)]
     """
 
     def __init__(self, hidden_units: tuple[int, ...] = (64,), activation: str = "tanh", dropout: float = 0.0):
