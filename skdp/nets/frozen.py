@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from skdp.contract import Public
-from skdp.nets.pace import STEPS
 from skdp.nets.step_length import StepLength, capped_signal, effective_signal
 
 __all__ = ["FrozenFeatures", "full_batch_steps", "zero_linear"]
@@ -43,7 +42,9 @@ def zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
     return layer
 
 
-def full_batch_steps(public: Public, signal: float, clip: float, noise: float, momentum: float = 0.9) -> StepLength:
+def full_batch_steps(
+    public: Public, signal: float, clip: float, noise: float, steps: int, momentum: float
+) -> StepLength:
     """Steps of a linear head on features of norm one.
 
     Features of norm one turn noise of standard deviation z in every weight into noise z in the output, however many
@@ -58,7 +59,13 @@ def full_batch_steps(public: Public, signal: float, clip: float, noise: float, m
         Clip norm.
     noise : float
         Standard deviation of the privacy noise that a weight without gradient ends with.
+    steps : int
     momentum : float
+        Heavy ball.
+
+    Returns
+    -------
+    StepLength
     """
     length = noise * effective_signal(public, capped_signal(public, signal)) / clip
-    return StepLength(clip, noise, length, STEPS, length * (1 - momentum) / STEPS, momentum)
+    return StepLength(clip, noise, length, steps, length * (1 - momentum) / steps, momentum)

@@ -27,7 +27,7 @@ class ScatterLinear(BaseEstimator):
 
     Parameters
     ----------
-    noise : float, default=1.6
+    noise : float, default=2.0
         Standard deviation of the privacy noise that the outputs may end with, where ``lr="auto"``: the larger, the
         farther a fit goes.
 
@@ -52,7 +52,7 @@ class ScatterLinear(BaseEstimator):
     torch.Size([2, 3970])
     """
 
-    def __init__(self, noise: float = 1.6):
+    def __init__(self, noise: float = 2.0):
         self.noise = noise
 
     def build(self, public: Public, signal: float = math.inf) -> nn.Module:
@@ -76,7 +76,7 @@ class ScatterLinear(BaseEstimator):
 
     def step_length(self, public: Public, signal: float) -> StepLength:
         """Clip norm, steps and learning rate from public quantities."""
-        return full_batch_steps(public, signal, clip=0.7, noise=self.noise)
+        return full_batch_steps(public, signal, clip=1.0, noise=self.noise, steps=120, momentum=0.95)
 
 
 class ScatterFeatures(nn.Module):
