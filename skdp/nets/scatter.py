@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 from sklearn.base import BaseEstimator
@@ -67,8 +68,10 @@ class ScatterLinear(BaseEstimator):
         Raises
         ------
         ValueError
-            For records that are no images, or images below 9 pixels.
+            For a noise that is not positive, records that are no images, or images below 9 pixels a side.
         """
+        if isinstance(self.noise, bool) or not isinstance(self.noise, Real) or not 0 < self.noise < math.inf:
+            raise ValueError(f"ScatterLinear(noise={self.noise!r}) must be a positive number")
         channels, height, width = channels_and_size("ScatterLinear", public.input_shape, SMALLEST)
         features = ScatterFeatures(height, width)
         grid = math.ceil(height / 4) * math.ceil(width / 4)

@@ -72,7 +72,7 @@ class TextBag(BaseEstimator):
                 raise ValueError(f"TextBag({name}={value!r}) must be a whole number of at least {least}")
         if self.embedding is None and self.hidden_units:
             raise ValueError(
-                f"TextBag(hidden_units={self.hidden_units!r}) needs embeddings that are trained; set embedding"
+                f"TextBag(hidden_units={self.hidden_units!r}) needs trained embeddings; set embedding, too"
             )
         if len(public.input_shape) != 1:
             raise ValueError(
