@@ -303,15 +303,6 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        shape = tuple(self._built_for[0]["input_shape"])
-        rows = inputs.shape[1:]
-        if rows != shape:
-            hint = ""
-            if len(rows) > 1 and shape == (1, *rows):
-                hint = ": pass X[:, None]"
-            elif len(shape) > 1 and rows == (1, *shape):
-                hint = ": pass X[:, 0]"
-            raise ValueError(f"X has rows of shape {rows}, but the model was fitted on rows of shape {shape}{hint}")
         raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
         inputs = as_inputs(scale_inputs(inputs, self.feature_bounds_))
         with torch.no_grad():

@@ -28,6 +28,8 @@ PIXELS = (0.0, 255.0)
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
     X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
+    if not reset:
+        _check_shape(np.shape(X)[1:], estimator._record_shape)
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
@@ -36,6 +38,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
     if reset:
+        estimator._record_shape = X.shape[1:]
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
@@ -111,6 +114,18 @@ def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remed
     else:
         kind = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
     raise ValueError(f"Input X contains {kind} in column {name} ({len(values)} rows){remedy}")
+
+
+def _check_shape(rows: tuple[int, ...], fitted: tuple[int, ...]) -> None:
+    """Refuse records of another shape; tables are left to scikit-learn, which knows their columns' names."""
+    if rows == fitted or not rows or len(rows) == len(fitted) == 1:
+        return
+    hint = ""
+    if len(rows) > 1 and fitted == (1, *rows):
+        hint = ": pass X[:, None]"
+    elif len(fitted) > 1 and rows == (1, *fitted):
+        hint = ": pass X[:, 0]"
+    raise ValueError(f"X has rows of shape {rows}, but the model was fitted on rows of shape {fitted}{hint}")
 
 
 def _vocabulary(module: Any, shape: tuple[int, ...]) -> int | None:

@@ -41,7 +41,7 @@ def test_tokens_stay_within_the_buckets_and_0_is_for_padding():
 
 
 def test_every_process_gives_the_same_tokens():
-    code = "from skdp.preprocessing import HashingTokenizer as H; print(H(max_tokens=9).transform(['a b Ç d']).tolist())"
+    code = "from skdp.preprocessing import HashingTokenizer as T; print(T(max_tokens=9).transform(['a Ç d']).tolist())"
     printed = {
         subprocess.run(
             [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -49,7 +49,7 @@ def test_every_process_gives_the_same_tokens():
         for seed in ("1", "2")
     }
     assert len(printed) == 1
-    assert HashingTokenizer(max_tokens=9).transform(["a b Ç d"]).tolist() == eval(printed.pop())
+    assert HashingTokenizer(max_tokens=9).transform(["a Ç d"]).tolist() == eval(printed.pop())
 
 
 def test_every_kind_of_column_gives_the_same_tokens():
