@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -41,15 +38,8 @@ def test_tokens_stay_within_the_buckets_and_0_is_for_padding():
 
 
 def test_every_process_gives_the_same_tokens():
-    code = "from skdp.preprocessing import HashingTokenizer as T; print(T(max_tokens=9).transform(['a Ç d']).tolist())"
-    printed = {
-        subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(printed) == 1
-    assert HashingTokenizer(max_tokens=9).transform(["a Ç d"]).tolist() == eval(printed.pop())
+    """Written down, because Python's own hashes of strings differ between processes."""
+    assert HashingTokenizer(max_tokens=4).transform(["a Ç d"]).tolist() == [[8497, 1851, 11851, 0]]
 
 
 def test_every_kind_of_column_gives_the_same_tokens():
