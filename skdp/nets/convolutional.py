@@ -59,6 +59,10 @@ class TanhCNN(BaseEstimator):
         signal : float, default=inf
             Not used.
 
+        Returns
+        -------
+        nn.Module
+
         Raises
         ------
         ValueError

@@ -65,6 +65,10 @@ class ScatterLinear(BaseEstimator):
         signal : float, default=inf
             Not used: the features are the same at every budget.
 
+        Returns
+        -------
+        nn.Module
+
         Raises
         ------
         ValueError

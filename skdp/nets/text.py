@@ -60,6 +60,10 @@ class TextBag(BaseEstimator):
         signal : float, default=inf
             Not used.
 
+        Returns
+        -------
+        nn.Module
+
         Raises
         ------
         ValueError
