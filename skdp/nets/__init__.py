@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from skdp.nets.convolutional import TanhCNN
+from skdp.nets.scatter import ScatterLinear
 from skdp.nets.specs import MLP, Linear, Net, resolve_module
 from skdp.nets.tabular import TabularNet
+from skdp.nets.text import TextBag
 
-__all__ = ["MLP", "Linear", "Net", "TabularNet", "resolve_module"]
+__all__ = ["MLP", "Linear", "Net", "ScatterLinear", "TabularNet", "TanhCNN", "TextBag", "resolve_module"]

@@ -6,12 +6,14 @@ import inspect
 import math
 from typing import Any
 
-import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.nets.frozen import zero_linear
+from skdp.nets.image_shape import is_image
 from skdp.nets.step_length import count_variables
+from skdp.nets.wavelets import SMALLEST
 
 __all__ = ["MLP", "Linear", "Net", "resolve_module"]
 
@@ -38,7 +40,7 @@ class Linear(BaseEstimator):
 
     def build(self, public: Public, signal: float = math.inf) -> nn.Module:
         """The net, with zero weights."""
-        return nn.Sequential(nn.Flatten(), _zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
+        return nn.Sequential(nn.Flatten(), zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
 
     def row_norm(self, public: Public) -> float:
         """Norm that what the last layer is given has at most, its bias included."""
@@ -86,7 +88,7 @@ class MLP(BaseEstimator):
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
             width = unit
-        return nn.Sequential(*layers, _zero_linear(width, public.n_outputs))
+        return nn.Sequential(*layers, zero_linear(width, public.n_outputs))
 
     def row_norm(self, public: Public) -> float:
         """Norm that what the last layer is given has at most under a bounded activation, its bias included."""
@@ -163,23 +165,41 @@ class Prebuilt(BaseEstimator):
         return copy.deepcopy(self.module)
 
 
-def _zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
-    """A zero last layer makes the first prediction the prior and costs nothing."""
-    layer = nn.Linear(width, outputs, bias=bias)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.zero_()
-    return layer
+def resolve_module(module: Any, input_shape: tuple[int, ...] = ()) -> Any:
+    """The specification that ``module=`` stands for, where records have a public shape.
 
+    Parameters
+    ----------
+    module : None, str, torch.nn.Module class or instance, or specification
+    input_shape : tuple of int
+        Decides what None stands for: a net for images or for tables.
 
-def resolve_module(module: Any) -> Any:
-    """The specification that ``module=`` stands for."""
+    Returns
+    -------
+    object
+        With a method ``build(public, signal)``.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+
+    Examples
+    --------
+    >>> from skdp.nets import resolve_module
+    >>> resolve_module(None, (1, 28, 28)), resolve_module(None, (8,)), resolve_module("cnn")
+    (ScatterLinear(), TabularNet(), TanhCNN())
+    """
+    from skdp.nets.convolutional import TanhCNN
+    from skdp.nets.scatter import ScatterLinear
     from skdp.nets.tabular import TabularNet
+    from skdp.nets.text import TextBag
 
+    names = {"linear": Linear, "mlp": MLP, "scatter": ScatterLinear, "cnn": TanhCNN, "text": TextBag}
     if module is None:
-        return TabularNet()
-    if isinstance(module, str) and module in ("linear", "mlp"):
-        return {"linear": Linear, "mlp": MLP}[module]()
+        return ScatterLinear() if is_image(input_shape, SMALLEST) else TabularNet()
+    if isinstance(module, str) and module in names:
+        return names[module]()
     if isinstance(module, nn.Module):
         return Prebuilt(module)
     if isinstance(module, type) and issubclass(module, nn.Module):
@@ -187,6 +207,6 @@ def resolve_module(module: Any) -> Any:
     if isinstance(module, BaseEstimator) and hasattr(module, "build"):
         return module
     raise ValueError(
-        f"module={module!r} must be None, 'linear', 'mlp', a torch.nn.Module class or instance, or a specification "
-        "such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
+        f"module={module!r} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or a "
+        "specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
     )

@@ -28,7 +28,7 @@ from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
-from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
+from skdp.neural_network.reading import PIXELS, encode_features, invalid_features, raise_invalid
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
@@ -308,11 +308,6 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        shape = tuple(self._built_for[0]["input_shape"])
-        if inputs.shape[1:] != shape:
-            raise ValueError(
-                f"X has rows of shape {inputs.shape[1:]}, but the model was fitted on rows of shape {shape}"
-            )
         raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
         inputs = as_inputs(scale_inputs(inputs, self.feature_bounds_))
         with torch.no_grad():
@@ -334,6 +329,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         elif bounds is not None and (kept := self._kept("feature_bounds_", (*shape, 2))) is not None:
             given.feature_bounds, given.indicators = kept, tuple(self._built_for[0]["indicators"])
             given.reused += ("feature bounds",)
+        elif bounds is not None and self._pixels:
+            given.feature_bounds = np.array([PIXELS])
         return given
 
     def _kept(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:

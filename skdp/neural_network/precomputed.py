@@ -12,19 +12,23 @@ from skdp.training import PrivateRows
 
 __all__ = ["check_precomputed", "precomputed"]
 
-_CACHE_BYTES = 2**30
+_CACHE_BYTES = 4 * 2**30
+_ROWS = 8192
 
 
 def precomputed(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
     """Run a frozen, record-wise front part once instead of in every step, where its output fits into memory."""
     if not getattr(module, "precompute_features", False):
         return module, rows
+    inputs = rows.inputs
     with torch.no_grad():
-        width = module.features(rows.inputs[:0]).shape[1:].numel()
-        if len(rows) * width * 4 > _CACHE_BYTES:
+        none = module.features(inputs[:0])
+        if len(rows) * none.shape[1:].numel() * none.element_size() > _CACHE_BYTES:
             return module, rows
-        pieces = [module.features(piece) for piece in rows.inputs.split(8192)]
-    return module.head, PrivateRows(torch.cat(pieces), rows.targets, rows.weights)
+        features = none.new_empty((len(rows), *none.shape[1:]))
+        for start in range(0, len(rows), _ROWS):
+            features[start : start + _ROWS] = module.features(inputs[start : start + _ROWS])
+    return module.head, PrivateRows(features, rows.targets, rows.weights)
 
 
 def check_precomputed(module: Any) -> None:

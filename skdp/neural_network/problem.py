@@ -148,6 +148,8 @@ def _common(estimator, X, y, sample_weight):
     bad_y = invalid_targets(y)
     null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
     facts = ["columns"]
+    if estimator._pixels and isinstance(estimator.feature_bounds, str):
+        facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
     remedy = "; pass on_invalid='null' to leave such rows out, or encode missing values before"
     if estimator.on_invalid == "raise":
         if bad_y.any():

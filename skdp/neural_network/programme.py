@@ -89,7 +89,7 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
     given = given_settings(estimator, public)
     mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
-    spec = resolve_module(estimator.module)
+    spec = resolve_module(estimator.module, public.input_shape)
     settings = resolve_settings(public, mu, spec, given, epochs, estimator.clipping)
     training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
     mechanism = resolve_mechanism(estimator.mechanism)

@@ -10,22 +10,26 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from skdp.contract import Public
-from skdp.nets import MLP, Linear, TabularNet, resolve_module
+from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
 
 __all__ = [
-    "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_labels", "read_numbers",
+    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_labels", "read_numbers",
     "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+# What an array of images that is declared as bytes can hold.
+PIXELS = (0.0, 255.0)
 
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
     X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
+    if not reset:
+        _check_shape(np.shape(X)[1:], estimator._record_shape)
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
@@ -34,7 +38,9 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
     if reset:
+        estimator._record_shape = X.shape[1:]
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
+        estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
         return _float64(X)
     with np.errstate(invalid="ignore"):
@@ -110,10 +116,24 @@ def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remed
     raise ValueError(f"Input X contains {kind} in column {name} ({len(values)} rows){remedy}")
 
 
+def _check_shape(rows: tuple[int, ...], fitted: tuple[int, ...]) -> None:
+    """Refuse records of another shape; tables are left to scikit-learn, which knows their columns' names."""
+    if rows == fitted or not rows or len(rows) == len(fitted) == 1:
+        return
+    hint = ""
+    if len(rows) > 1 and fitted == (1, *rows):
+        hint = ": pass X[:, None]"
+    elif len(fitted) > 1 and rows == (1, *fitted):
+        hint = ": pass X[:, 0]"
+    raise ValueError(f"X has rows of shape {rows}, but the model was fitted on rows of shape {fitted}{hint}")
+
+
 def _vocabulary(module: Any, shape: tuple[int, ...]) -> int | None:
     """Number of tokens of the embedding that the user's net begins with, where it does."""
-    spec = resolve_module(module)
-    if isinstance(spec, MLP | Linear | TabularNet):
+    spec = resolve_module(module, shape)
+    if isinstance(spec, TextBag):
+        return spec.vocabulary
+    if isinstance(spec, MLP | Linear | TabularNet | ScatterLinear | TanhCNN):
         return None
     net = build_module(spec, Public(2, shape, 1, "regression"), 0.0, 0)
     first = next((m for m in net.modules() if not list(m.children())), None)

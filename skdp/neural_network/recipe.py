@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from skdp.contract import Public
-from skdp.nets.step_length import step_length
+from skdp.nets.step_length import StepLength, step_length
 
-__all__ = ["Recipe", "auto_recipe"]
+__all__ = ["Recipe", "auto_recipe", "full_batches"]
 
 _FULL_BATCH_ROWS = 65536
 
@@ -70,6 +70,9 @@ def auto_recipe(public: Public, signal: float) -> Recipe:
     """
     if not signal > 0:
         raise ValueError(f"signal={signal!r} must be positive: the budget's mu times the number of rows")
-    go = step_length(public, signal)
-    rate = min(1.0, _FULL_BATCH_ROWS / public.n)
-    return Recipe(rate, go.steps, go.lr, go.momentum, go.clip, 0.5)
+    return full_batches(public, step_length(public, signal))
+
+
+def full_batches(public: Public, go: StepLength) -> Recipe:
+    """Steps of a given total length in full batches, or the largest that are not too slow."""
+    return Recipe(min(1.0, _FULL_BATCH_ROWS / public.n), go.steps, go.lr, go.momentum, go.clip, 0.5)

@@ -23,8 +23,9 @@ class DPRegressor(RegressorMixin, DPEstimator):
 
     Parameters
     ----------
-    module : None, "linear", "mlp", torch.nn.Module class or instance, or specification, default=None
-        The net. None is a default for tables (`skdp.nets.TabularNet`). A specification such as
+    module : None, str, torch.nn.Module class or instance, or specification, default=None
+        The net. None is a default for tables (`skdp.nets.TabularNet`), or for images of shape (h, w) or (c, h, w)
+        (`skdp.nets.ScatterLinear`); "linear", "mlp", "scatter", "cnn" and "text" name others. A specification such as
         ``MLP(hidden_units=(64,))`` or ``Net(MyModule, width=8)`` has parameters that a grid search can tune as
         ``module__hidden_units``.
     mechanism : str or Mechanism, default="dp-sgd"

@@ -9,7 +9,7 @@ from skdp.contract import Public
 from skdp.mechanisms.base import steps_per_epoch
 from skdp.nets import TabularNet
 from skdp.nets.step_length import capped_signal, count_variables
-from skdp.neural_network.recipe import Recipe, auto_recipe
+from skdp.neural_network.recipe import Recipe, auto_recipe, full_batches
 
 __all__ = ["resolve_settings", "steps_per_epoch"]
 
@@ -36,8 +36,11 @@ def resolve_settings(
         How gradients are brought under the clip norm.
     """
     signal = mu * public.n
+    go = spec.step_length(public, signal) if hasattr(spec, "step_length") else None
     if isinstance(spec, TabularNet):
         auto = auto_recipe(spec.informed(public), signal)
+    elif go is not None:
+        auto = full_batches(public, go)
     else:
         auto = _for_any_net(public, capped_signal(public, signal), spec, clipping)
     clip = given.get("max_grad_norm") or _clip_norm(auto.max_grad_norm, public, spec, clipping)

@@ -1,0 +1,71 @@
+"""A zero linear head on frozen features, and how far such a head should go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from skdp.contract import Public
+from skdp.nets.step_length import StepLength, capped_signal, effective_signal
+
+__all__ = ["FrozenFeatures", "full_batch_steps", "zero_linear"]
+
+
+class FrozenFeatures(nn.Module):
+    """``head(features(x))``, where only the head is trained.
+
+    Parameters
+    ----------
+    features : nn.Module
+        Frozen and record-wise, so that it is run once for a whole fit.
+    head : nn.Module
+    """
+
+    precompute_features = True
+
+    def __init__(self, features: nn.Module, head: nn.Module):
+        super().__init__()
+        self.features = features
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs of shape (batch, n_outputs)."""
+        return self.head(self.features(x))
+
+
+def zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A linear layer of zeros: the first prediction is the prior, and costs nothing."""
+    layer = nn.Linear(width, outputs, bias=bias)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.zero_()
+    return layer
+
+
+def full_batch_steps(
+    public: Public, signal: float, clip: float, noise: float, steps: int, momentum: float
+) -> StepLength:
+    """Steps of a linear head on features of norm one.
+
+    Features of norm one turn noise of standard deviation z in every weight into noise z in the output, however many
+    they are; so the length that leaves that noise does not depend on their number.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows.
+    clip : float
+        Clip norm.
+    noise : float
+        Standard deviation of the privacy noise that a weight without gradient ends with.
+    steps : int
+    momentum : float
+        Heavy ball.
+
+    Returns
+    -------
+    StepLength
+    """
+    length = noise * effective_signal(public, capped_signal(public, signal)) / clip
+    return StepLength(clip, noise, length, steps, length * (1 - momentum) / steps, momentum)
