@@ -9,13 +9,14 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
-from skdp.contract.queries import Answers, ClippedSum, Counts, NormBelow, Query, Value
+from skdp.contract.queries import Answers, CarrierSum, ClippedSum, Counts, NormBelow, Query, Value
 from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
 
 __all__ = [
     "ADJACENCIES",
     "Answers",
     "Book",
+    "CarrierSum",
     "Charge",
     "ClippedSum",
     "Counts",
