@@ -55,19 +55,20 @@ class Captured:
         """
         self._wide = True
 
-    def seen_as(self, view: Callable[[Gradient], list[Gradient]], group_of: list[int]) -> Captured:
+    def seen_as(self, view: Callable[[Gradient], list[Gradient]], behind: list[int]) -> Captured:
         """The same records with other gradients; to be called before norms or sums are asked for.
 
         Parameters
         ----------
         view : callable
             Maps each gradient to those that stand in its place.
-        group_of : list of int
-            Groups of what gradients call parameters beyond those of the module.
+        behind : list of int
+            For each number beyond those of the parameters that the gradients name, the parameter that it belongs to.
         """
         with exact_float32(self._device):
             gradients = [part for gradient in self._gradients for part in view(gradient)]
-        seen = Captured(gradients, self._group_of + group_of, self._n_groups, self._batch, self._device)
+        group_of = self._group_of + [self._group_of[i] for i in behind]
+        seen = Captured(gradients, group_of, self._n_groups, self._batch, self._device)
         seen._wide = self._wide
         return seen
 
