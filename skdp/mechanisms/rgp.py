@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,10 +47,10 @@ class RGP(Mechanism):
     carriers : {"both", "left"}, default="both"
         "left" releases :math:`\nabla_W R^\top` alone and steps by :math:`\nabla_W R^\top R`, which has half the noise
         and loses more of the gradient.
-    warm_up : float, default=1.0
+    warm_up : float, default=0.1
         Share of the steps, from the first on, whose carriers come from the weight itself because there is little
-        history yet. After that they come from the weight minus its initial value; 1 never uses the history, 0 uses
-        it at once. Where either has too low a rank, random carriers fill in.
+        history yet. After that they come from the weight minus its initial value, a copy of which is kept; 1 never
+        uses the history. Where either has too low a rank, random carriers fill in.
 
     Notes
     -----
@@ -75,7 +74,7 @@ class RGP(Mechanism):
     50
     """
 
-    def __init__(self, *, rank: int = 8, carriers: str = "both", warm_up: float = 1.0):
+    def __init__(self, *, rank: int = 8, carriers: str = "both", warm_up: float = 0.1):
         self.rank = rank
         self.carriers = carriers
         self.warm_up = warm_up
