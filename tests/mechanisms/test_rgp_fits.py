@@ -33,8 +33,8 @@ class Levels(Callback):
 def test_dp_adam_is_told_the_level_of_each_coordinate(blobs):
     module, listener = MLP((30, 20)).build(Public(400, (4,), 1, "binary")), Levels()
     module[1].requires_grad_(False)
-    model = DPClassifier(module, optimizer="dp-adam", mechanism=RGP(rank=3), callbacks=[listener], max_epochs=2, lr=0.01,
-                         batch_size=200, classes=[0, 1]).fit(*blobs)  # fmt: skip
+    model = classifier(module=module, mechanism=RGP(rank=3), optimizer="dp-adam", lr=0.01, callbacks=[listener])
+    model.fit(*blobs)
     assert [float(level) for level in listener.levels[:2]] == [0, 0], "frozen"
     level, std = listener.levels[2], listener.levels[3]
     assert level.shape == listener.shapes[2] == (20, 30)

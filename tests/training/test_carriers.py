@@ -92,11 +92,9 @@ def test_each_record_gives_its_gradient_times_the_carriers(name, both):
         alone[i] = 1
         total = answer(module, x, CarrierSum(math.inf, carriers=carriers), alone)
         torch.testing.assert_close(torch.cat([p.flatten() for p in total]), truth[i], rtol=2e-4, atol=2e-5)
-    shapes = [p.shape for p in module.parameters()]
-    names = [n for n, _ in module.named_parameters()]
-    assert [p.shape for p in total] == [(s[0], RANK) if n in carriers else s for n, s in zip(names, shapes, strict=True)] + [
-        (RANK, *s[1:]) for n, s in zip(names, shapes, strict=True) if both and n in carriers
-    ]  # fmt: skip
+    shapes = {n: p.shape for n, p in module.named_parameters()}
+    first = [(s[0], RANK) if n in carriers else s for n, s in shapes.items()]
+    assert [p.shape for p in total] == first + [(RANK, *shapes[n][1:]) for n in carriers if both]
 
 
 @pytest.mark.parametrize("shifting", [False, True])
