@@ -58,7 +58,9 @@ class CarrierSum(ClippedSum):
 
     Parameters
     ----------
-    bound, clipping
+    bound : float or 0-dim tensor
+        Clip norm of all parts together.
+    clipping : {"flat", "automatic", "global", "per-layer"}
         As in `ClippedSum`.
     carriers : mapping of str to tuple
         By parameter name: ``(L, R)`` of shapes (out, r) and (r, in); `L` None leaves :math:`L^\top\nabla_W` out.

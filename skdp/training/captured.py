@@ -64,6 +64,10 @@ class Captured:
             Maps each gradient to those that stand in its place.
         behind : list of int
             For each number beyond those of the parameters that the gradients name, the parameter that it belongs to.
+
+        Returns
+        -------
+        Captured
         """
         with exact_float32(self._device):
             gradients = [part for gradient in self._gradients for part in view(gradient)]
