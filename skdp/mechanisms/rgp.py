@@ -11,6 +11,7 @@ from numbers import Integral
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from skdp.contract import Answers, CarrierSum, Charge, Gaussian, Model, Poisson, Public, Query, Touch, Update
 from skdp.exceptions import UnsupportedModuleError
@@ -107,7 +108,7 @@ class RGP(Mechanism):
     def prepare(self, module: nn.Module, public: Public) -> nn.Module:
         """The module as it is; refused where the rank leaves no weight to give carriers (see `Mechanism.prepare`)."""
         weights = dict(_weights(module))
-        if any(_fits(weight, self.rank) for weight in weights.values()):
+        if any(is_lazy(weight) or _fits(weight, self.rank) for weight in weights.values()):
             return module
         remedy = "use mechanism='dp-sgd'"
         largest = ""

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 from suite import answers_through, no_noise
+from torch import nn
 
 from skdp import DPClassifier
 from skdp.accounting import PrivacyStatement, verify
@@ -92,6 +93,11 @@ def test_it_goes_with_everything_else(blobs, params):
 def test_a_grid_search_tunes_it(blobs):
     search = GridSearchCV(classifier(), {"mechanism__carriers": ["both", "left"]}, cv=2, n_jobs=2, error_score="raise")
     assert set(search.fit(*blobs).best_params_) == {"mechanism__carriers"}
+
+
+def test_layers_that_learn_their_shape_from_data(blobs):
+    module = nn.Sequential(nn.LazyLinear(20), nn.Tanh(), nn.LazyLinear(1))
+    assert classifier(module=module, mechanism=RGP(rank=1)).fit(*blobs).module_[0].weight.shape == (20, 4)
 
 
 class Interrupt(Callback):
