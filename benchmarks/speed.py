@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from nets_for_speed import CASES, Case
 from record import write
@@ -25,7 +26,7 @@ from torch import nn
 
 from skdp.accounting import FitBook
 from skdp.contract import Public
-from skdp.mechanisms import DPSGD, TrainingPlan
+from skdp.mechanisms import DPSGD, Mechanism, TrainingPlan
 from skdp.neural_network.losses import ClassLoss
 from skdp.training import (
     Engine,
@@ -42,12 +43,12 @@ LR = 0.1
 SLOW = ("cnn", "transformer")
 
 
-def skdp_steps(case: Case, device: torch.device) -> Callable[[int], None]:
+def skdp_steps(case: Case, device: torch.device, mechanism: Mechanism = DPSGD()) -> Callable[[int], None]:  # noqa: B008
     """skdp's own loop with everything a fit does in a step: book, sampling, clipping, noise, callbacks."""
     net = case.net().to(device).train()
     inputs, targets = (t.to(device) for t in case.data())
     public = Public(case.rows, tuple(inputs.shape[1:]), 10, "multiclass")
-    plan = DPSGD().plan(public, TrainingPlan(case.batch / case.rows, 10**6, 1.0), 1.0)
+    plan = mechanism.plan(public, TrainingPlan(case.batch / case.rows, 10**6, 1.0), 1.0)
     book = FitBook()
     reservation = book.reserve(plan.charge)
     per_example = PerExample(net)
@@ -70,7 +71,8 @@ def skdp_steps(case: Case, device: torch.device) -> Callable[[int], None]:
     ).initialize()
     engine.notify("on_train_begin", X=None, y=None)
     engine.notify("on_epoch_begin", dataset_train=None, dataset_valid=None)
-    state = {"step": 0}
+    state = {"step": 0, "rng": np.random.default_rng(0)}
+    plan.begin(executor.model, state)
     average = TailAverage(0.0, 10**6)
 
     def run(steps: int) -> None:
@@ -186,6 +188,15 @@ def compare(case: Case, device: torch.device, rounds: int) -> dict:
     }
 
 
+def process_mb(entry: str) -> float:
+    """Memory of this process, "VmHWM" at its peak and "VmRSS" now.
+
+    Not getrusage: its maximum starts at the parent's.
+    """
+    status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return float(status[entry].split()[0]) / 1024
+
+
 def peak_memory(case: Case, name: str) -> float:
     """MB at the peak of five steps in a fresh process."""
     command = [sys.executable, __file__, "--memory-of", case.name, "--contestant", name]
@@ -246,9 +257,7 @@ def main() -> None:
     if options.memory_of:
         case = next(case for case in CASES if case.name == options.memory_of)
         CONTESTANTS[options.contestant](case, torch.device("cpu"))(5)
-        # Not getrusage: its maximum starts at the parent's.
-        status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-        print(float(status["VmHWM"].split()[0]) / 1024)
+        print(process_mb("VmHWM"))
         return
     device = torch.device(options.device)
     rounds = 5 if options.quick else options.rounds

@@ -141,7 +141,9 @@ class DPAdam(BaseEstimator):
 
 
 class AdamBC(torch.optim.Optimizer):
-    """The optimizer behind `DPAdam`; ``param_group["noise_std"]`` is the public noise level of the gradient.
+    """The optimizer behind `DPAdam`; ``param_group["noise_std"]`` is the public noise level of the gradients.
+
+    It is a number, or a list with a number or a tensor for each parameter of the group, where levels differ.
 
     Parameters
     ----------
@@ -174,7 +176,9 @@ class AdamBC(torch.optim.Optimizer):
         """One update from the gradients in ``.grad``."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
+            levels = group["noise_std"]
+            levels = levels if isinstance(levels, list) else [levels] * len(group["params"])
+            for parameter, level in zip(group["params"], levels, strict=True):
                 if parameter.grad is None:
                     continue
                 state = self.state[parameter]
@@ -187,7 +191,7 @@ class AdamBC(torch.optim.Optimizer):
                 state["mean"].lerp_(grad, 1 - beta1)
                 state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
                 # The noise variance may change with an adaptive clip norm: average it like the squares.
-                state["noise"] = beta2 * state["noise"] + (1 - beta2) * group["noise_std"] ** 2
+                state["noise"] = beta2 * state["noise"] + (1 - beta2) * level**2
                 root = ((state["square"] - state["noise"]) / (1 - beta2 ** state["step"])).clamp_min(group["eps_root"])
                 parameter.addcdiv_(state["mean"], root.sqrt(), value=-group["lr"] / (1 - beta1 ** state["step"]))
 

@@ -115,3 +115,28 @@ def test_wrong_arguments_are_named():
         DPAdam(betas=(1.0, 0.9)).build([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     with pytest.raises(ValueError, match="eps_root=0"):
         DPAdam(eps_root=0).build([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def test_adam_corrects_each_coordinate_for_its_own_noise():
+    """As if every coordinate were a parameter of its own, with its own level."""
+    gradients = [np.random.default_rng(k).standard_normal(6) for k in range(4)]
+    levels = [np.random.default_rng(10 + k).uniform(0, 1, 6) for k in range(4)]
+
+    def train(weights, cut):
+        optimizer = AdamBC(weights, lr=0.1, betas=(0.9, 0.99), eps_root=1e-8)
+        for gradient, level in zip(gradients, levels, strict=True):
+            optimizer.param_groups[0]["noise_std"] = cut(torch.tensor(level))
+            for weight, part in zip(weights, cut(torch.tensor(gradient)), strict=True):
+                weight.grad = part.clone()
+            optimizer.step()
+        return torch.cat([w.detach() for w in weights])
+
+    whole = train([torch.nn.Parameter(torch.zeros(6, dtype=torch.float64))], lambda t: [t])
+    single = train(
+        [torch.nn.Parameter(torch.zeros(1, dtype=torch.float64)) for _ in range(6)], lambda t: list(t.split(1))
+    )
+    mixed = train([torch.nn.Parameter(torch.zeros(n, dtype=torch.float64)) for n in (5, 1)], lambda t: [t[:5], t[5:]])
+    assert torch.equal(whole, single) and torch.equal(whole, mixed)
+    assert not torch.allclose(
+        whole, train([torch.nn.Parameter(torch.zeros(6, dtype=torch.float64))], lambda t: [0 * t])
+    )

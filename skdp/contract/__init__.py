@@ -12,6 +12,7 @@ from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Answers,
+    CarrierSum,
     ClippedSum,
     Counts,
     NormBelow,
@@ -27,6 +28,7 @@ __all__ = [
     "CLIPPINGS",
     "Answers",
     "Book",
+    "CarrierSum",
     "Charge",
     "ClippedSum",
     "Counts",

@@ -104,6 +104,39 @@ class NormSum:
 
 
 @dataclass(frozen=True, eq=False)
+class CarrierSum(ClippedSum):
+    r"""A clipped sum in which some weights are seen through two thin public matrices, their carriers.
+
+    Where :math:`\nabla_W` is a record's gradient for a weight of shape (out, ...), taken as a matrix (out, in), and the
+    weight has carriers :math:`L` and :math:`R`, the record contributes :math:`\nabla_W R^\top` and
+    :math:`L^\top\nabla_W` in its place; parameters without carriers contribute as they are. All parts together are
+    brought under `bound`, *after* they were seen through the carriers, so the sensitivity needs nothing of these but
+    that they are public.
+
+    Parameters
+    ----------
+    bound : float or 0-dim tensor
+        Clip norm of all parts together.
+    clipping : {"flat", "automatic", "global", "per-layer"}
+        As in `ClippedSum`.
+    carriers : mapping of str to tuple
+        By parameter name: ``(L, R)`` of shapes (out, r) and (r, in); `L` None leaves :math:`L^\top\nabla_W` out.
+
+    Notes
+    -----
+    The answer is a list: for every parameter, in order, its own sum or that of :math:`\nabla_W R^\top`, of shape
+    (out, r); behind them, of each weight with an `L`, in the same order, :math:`L^\top\nabla_W`, of shape (r, ...).
+
+    Examples
+    --------
+    >>> CarrierSum(0.5, carriers={"weight": (None, np.eye(4)[:1])}).sensitivity
+    0.5
+    """
+
+    carriers: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class NormBelow:
     """Sum over the sample of +1/2 where the gradient norm is at most `bound`, else -1/2; a null row gives 0.
 

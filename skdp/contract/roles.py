@@ -59,8 +59,9 @@ class Update:
     Parameters
     ----------
     gradients : list of tensor
-    noise_std : float or 0-dim tensor
-        Of each coordinate; 0 where there is no noise.
+    noise_std : float or 0-dim tensor, or a sequence of them or of tensors
+        Of each coordinate; 0 where there is no noise. Where coordinates differ, one entry per gradient, a number or a
+        tensor of its shape.
 
     Examples
     --------

@@ -5,10 +5,11 @@ from __future__ import annotations
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGD
 from skdp.mechanisms.dpis import DPIS
+from skdp.mechanisms.rgp import RGP
 
-__all__ = ["DPIS", "DPSGD", "MECHANISMS", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+__all__ = ["DPIS", "DPSGD", "MECHANISMS", "RGP", "Mechanism", "TrainingPlan", "resolve_mechanism"]
 
-MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dpis": DPIS}
+MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dpis": DPIS, "rgp": RGP}
 
 
 def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skdp.training import carriers  # noqa: F401 -- registers what the executor does for a CarrierSum
 from skdp.training.clipped_gradient import ClippedGradient, clipped_gradient
 from skdp.training.clipping import clip_factors
 from skdp.training.engine import Engine, TailAverage, check_callbacks

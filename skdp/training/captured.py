@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -38,6 +38,7 @@ class Captured:
         self, gradients: list[Gradient], group_of: list[int], n_groups: int, batch: int, device: torch.device
     ) -> None:
         self._gradients = gradients
+        self._group_of = group_of
         self._groups = [group_of[gradient.parameters[0]] for gradient in gradients]
         self._n_groups = n_groups
         self._batch = batch
@@ -48,15 +49,32 @@ class Captured:
         self._wide = False
 
     def widen(self) -> None:
-        """Take norms as they are and go on in float64, where sums do not depend on how records fall into runs.
+        """Take norms as they are and add up in float64, where sums do not depend on how records fall into runs.
 
         One record less shifts all records behind it into other runs; float32 would round all of these anew.
         """
-        self.squared_norms()
-        self._null_rows()
         self._wide = True
-        for gradient in self._gradients:
-            gradient.change(Tensor.double)
+
+    def seen_as(self, view: Callable[[Gradient], list[Gradient]], behind: list[int]) -> Captured:
+        """The same records with other gradients; to be called before norms or sums are asked for.
+
+        Parameters
+        ----------
+        view : callable
+            Maps each gradient to those that stand in its place.
+        behind : list of int
+            For each number beyond those of the parameters that the gradients name, the parameter that it belongs to.
+
+        Returns
+        -------
+        Captured
+        """
+        with exact_float32(self._device):
+            gradients = [part for gradient in self._gradients for part in view(gradient)]
+        group_of = self._group_of + [self._group_of[i] for i in behind]
+        seen = Captured(gradients, group_of, self._n_groups, self._batch, self._device)
+        seen._wide = self._wide
+        return seen
 
     def squared_norms(self) -> list[Tensor]:
         """Upper bounds on squared gradient norms.
@@ -89,6 +107,9 @@ class Captured:
             place.
         """
         self._null_rows()
+        if self._wide:
+            for gradient in self._gradients:
+                gradient.change(Tensor.double)
         with exact_float32(self._device):
             if self._ok is not None:
                 every = factors if isinstance(factors, list) else [factors]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -261,7 +261,7 @@ class Engine(NeuralNet):
                 parameter.grad = gradient
             for group in self.optimizer_.param_groups:
                 if "noise_std" in group:
-                    group["noise_std"] = update.noise_std
+                    group["noise_std"] = _levels(update.noise_std, model.parameters.values(), group["params"])
                 if self.lr_factor is not None:
                     group["lr"] = self.lr * self.lr_factor(state["step"] / plan.steps)
             self.notify("on_grad_computed", named_parameters=model.parameters.items(), training=True)
@@ -284,6 +284,14 @@ class Engine(NeuralNet):
     def _public_rows(self) -> Dataset | None:
         """The public validation rows in the form in which skorch's callbacks score them."""
         return self.validation and Dataset(self.validation[0], self.validation[2])
+
+
+def _levels(noise_std: Any, trained: Iterable[nn.Parameter], wanted: list[nn.Parameter]) -> Any:
+    """Noise level of the gradients of the wanted parameters; those of frozen ones have none."""
+    if not isinstance(noise_std, Sequence):
+        return noise_std
+    positions = {id(parameter): i for i, parameter in enumerate(trained)}
+    return [noise_std[positions[id(p)]] if id(p) in positions else 0.0 for p in wanted]
 
 
 def check_callbacks(callbacks: list, validation: Any) -> None:

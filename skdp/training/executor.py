@@ -57,6 +57,12 @@ class NetModel:
     loss: Callable[[Tensor, Tensor], Tensor]
 
 
+def shaped(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:
+    """Views of a flat vector."""
+    parts = flat.split([math.prod(shape) for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
 @dataclass(frozen=True, eq=False)
 class PrivateRows:
     """Everything private about a fit.
@@ -183,7 +189,6 @@ class TorchExecutor:
         self._piece = max(1, piece)
         self._widens = shifting and accumulator(model.device) == torch.float64
         self._iterating = iterating_parametrizations(model.module)
-        self._set_shapes()
 
     def follow_frozen_parameters(self) -> None:
         """Take notice of parameters that a callback froze or thawed since the last epoch."""
@@ -191,11 +196,6 @@ class TorchExecutor:
         if trainable.keys() != self.model.parameters.keys():
             self._per_example = PerExample(self._per_example.module)
             self.model = replace(self.model, parameters=trainable)
-            self._set_shapes()
-
-    def _set_shapes(self) -> None:
-        self._shapes = [p.shape for p in self._per_example.parameters.values()]
-        self._sizes = [shape.numel() for shape in self._shapes]
 
     def answer(self, query: Query) -> Answers:
         """Noisy values of one sample; the charge is ticked before a row is touched.
@@ -228,14 +228,17 @@ class TorchExecutor:
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             self._add(made_up.take(torch.arange(rows, device=self.model.device)), [start(ClippedSum(1.0), self)])
 
-    def flat_views(self) -> tuple[Tensor, list[Tensor]]:
-        """A zeroed flat vector for sums and its views in the shapes of the parameters."""
-        flat = torch.zeros(sum(self._sizes), dtype=accumulator(self.model.device), device=self.model.device)
-        return flat, self.shaped(flat)
+    @property
+    def shapes(self) -> list[torch.Size]:
+        """Of the parameters, in order."""
+        return [p.shape for p in self._per_example.parameters.values()]
 
-    def shaped(self, flat: Tensor) -> list[Tensor]:
-        """Views of a flat vector in the shapes of the parameters."""
-        return [v.view(s) for v, s in zip(flat.split(self._sizes), self._shapes, strict=True)]
+    def flat_views(self, shapes: list[torch.Size] | None = None) -> tuple[Tensor, list[Tensor]]:
+        """A zeroed flat vector for sums and its views in the given shapes, or those of the parameters."""
+        shapes = self.shapes if shapes is None else shapes
+        size, device = sum(map(math.prod, shapes)), self.model.device
+        flat = torch.zeros(size, dtype=accumulator(device), device=device)
+        return flat, shaped(flat, shapes)
 
     def _noise_of(self, touch: Touch) -> Any:
         """Where the noise of a touch comes from."""
@@ -303,21 +306,30 @@ def start(value: Any, executor: TorchExecutor) -> Any:
 
 
 @start.register(ClippedSum)
-class _GradientTotal:
-    def __init__(self, value: ClippedSum, executor: TorchExecutor):
+class GradientTotal:
+    """Clipped sum of gradients; a subclass may sum other shapes, and see other gradients in what was captured."""
+
+    def __init__(self, value: ClippedSum, executor: TorchExecutor, shapes: list[torch.Size] | None = None):
         self._value = value
-        self._shaped = executor.shaped
-        self._flat, self._views = executor.flat_views()
+        self._shapes = executor.shapes if shapes is None else shapes
+        self._flat, self._views = executor.flat_views(self._shapes)
+
+    def seen(self, captured: Captured) -> Captured:
+        """What is summed, of what a pass captured."""
+        return captured
 
     def add(self, piece: Piece) -> None:
-        factors = clip_factors(piece.squared_norms, self._value.bound, self._value.clipping)
-        piece.captured.add_weighted_sums(factors, self._views)
+        """Take in the records of a piece, each under the bound."""
+        captured = self.seen(piece.captured)
+        factors = clip_factors(captured.squared_norms(), self._value.bound, self._value.clipping)
+        captured.add_weighted_sums(factors, self._views)
 
     def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> list[Tensor]:
+        """The sum with noise, once."""
         if multiplier:
             noise = randomness.normal(self._flat.numel())
             self._flat.add_(noise.mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK))))
-        return self._shaped(self._flat.float())
+        return shaped(self._flat.float(), self._shapes)
 
 
 @start.register(NormBelow)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdp.contract import NormSum, ThinnedSum
 from skdp.training.clipping import total_squares
-from skdp.training.executor import FLOAT_SLACK, Piece, TorchExecutor, _GradientTotal, start
+from skdp.training.executor import FLOAT_SLACK, Piece, TorchExecutor, GradientTotal, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.sums import accumulator
 
@@ -55,7 +55,7 @@ def thinning_factors(norms: Tensor, bound: Any, coins: Tensor) -> Tensor:
 
 
 @start.register(ThinnedSum)
-class _ThinnedTotal(_GradientTotal):
+class _ThinnedTotal(GradientTotal):
     def __init__(self, value: ThinnedSum, executor: TorchExecutor):
         super().__init__(value, executor)
         self._randomness = executor.randomness

@@ -35,6 +35,7 @@ CASES = {
     "per-layer": {"clipping": "per-layer"},
     "adaptive": {"clipping": "adaptive"},
     "dpis": {"mechanism": "dpis"},
+    "rgp": {"mechanism": "rgp", "module": "mlp"},
 }
 NO_SINGLE_QUERY: set[str] = set()
 

@@ -18,7 +18,7 @@ from skdp.exceptions import PlanViolationError
 from skdp.training import clipped_gradient
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
-PLANS = ("released_once", "low_rank", "correlated", "by_person", "agent")
+PLANS = ("released_once", "correlated", "by_person", "agent")
 ROWS = 50
 
 
@@ -52,9 +52,6 @@ class RowlessExecutor:
         kind, weights = type(value).__name__, list(self.model.parameters.values())
         if kind == "Activations":
             return torch.randn(ROWS, 4 if value.of == "features" else 2)
-        if kind == "CarrierSum":
-            views = zip(weights, value.views.values(), strict=True)
-            return [torch.randn(s) for w, (a, b) in views for s in ((len(w), len(b)), (a.shape[1], w.shape[1]))]
         return [torch.randn_like(weight) for weight in weights]
 
 
@@ -93,25 +90,6 @@ def test_correlated_noise_prices_takings_and_not_steps(page):
     (touch,) = page["correlated"].charge.touches
     once, again = (epsilon(touch.event(executed), 1e-5) for executed in (1, 10))
     assert once == again < epsilon(touch.event(11), 1e-5)
-
-
-def test_low_rank_update_is_the_projection_on_the_carriers(page):
-    plan, model = page["low_rank"], net_of_matrices()
-    true = [torch.randn_like(p) for p in model.parameters.values()]
-
-    def exact(query):
-        views = query.values[0].views.values()
-        return ([part for g, (a, b) in zip(true, views, strict=True) for part in (g @ b.T, a.T @ g)],)
-
-    step = plan.step(model, {"rng": np.random.default_rng(0)})
-    query = next(step)
-    views = list(query.values[0].views.values())
-    with pytest.raises(StopIteration) as end:
-        step.send(exact(query))
-    for update, gradient, (left, right) in zip(end.value.value.gradients, true, views, strict=True):
-        onto_left, onto_right = left @ left.T, right.T @ right
-        wanted = onto_left @ gradient + gradient @ onto_right - onto_left @ gradient @ onto_right
-        torch.testing.assert_close(update * plan.divisor, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_a_person_is_clipped_as_a_whole_and_padding_counts_for_nothing(page):

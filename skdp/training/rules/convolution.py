@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -31,6 +32,7 @@ class Convolved(Gradient):
     def __init__(self, parameters: tuple[int, ...], module: nn.Module, inputs: Tensor, grad: Tensor) -> None:
         self.parameters = parameters
         self.module = module
+        self.weight = module.weight.detach()  # of which only the shape counts
         self.bias = len(parameters) == 2
         self.padding = module.padding
         inputs = inputs.float()
@@ -43,7 +45,7 @@ class Convolved(Gradient):
         self.written: list[Gradient] | None = None
 
     def squared_norms(self) -> Tensor:
-        weight, positions = self.module.weight, math.prod(self.grad.shape[2:])
+        weight, positions = self.weight, math.prod(self.grad.shape[2:])
         outputs = len(weight) // self.module.groups
         if len(self.grad) and gram_is_cheaper(len(self.grad), positions, outputs, weight[0].numel()):
             return self._gram_squares(positions)
@@ -74,7 +76,7 @@ class Convolved(Gradient):
             inputs = F.pad(inputs, [p for p in reversed(self.padding) for _ in range(2)])
         inputs = inputs.unflatten(1, (groups, -1)).flatten(0, 1).movedim(1, -1).contiguous()
         grad = self.grad.reshape(len(inputs), -1, positions)
-        width = self.module.weight[0].numel()
+        width = self.weight[0].numel()
         limit = PATCH_BYTES if inputs.device.type == "cpu" else PATCH_BYTES_DEVICE
         step = max(1, limit // (4 * max(1, positions * width)))
         space = inputs.new_empty(min(step, len(inputs)), positions, width)
@@ -109,18 +111,18 @@ class Convolved(Gradient):
 
         Where positions cancel, two ways to compute one gradient differ by more than the gradient.
         """
-        channels, groups = self.module.weight.shape[1], self.module.groups
+        channels, groups = self.weight.shape[1], self.module.groups
         if self.grad.device.type == "cpu" and (channels >= ENOUGH_CHANNELS or groups > 1):
             parts: list[Gradient] = [self._grouped_weight()]
         else:
-            parts = [_ChannelsLast(self.parameters[0], self.module.weight.shape, *self._written_weight())]
+            parts = [_ChannelsLast(self.parameters[0], self.weight.shape, *self._written_weight())]
         if self.bias:
             parts.append(Dense(self.parameters[1], self.grad.flatten(2).sum(2)))
         return parts
 
     def _grouped_weight(self) -> Written:
         """The gradient (batch, numbers of the weight) as torch writes it: a group of one convolution each."""
-        weight, batch = self.module.weight, len(self.grad)
+        weight, batch = self.weight, len(self.grad)
         values, squares = self.grad.new_empty(batch, weight.numel()), self.grad.new_zeros(batch)
         n = max(1, GROUPED_CHANNELS // self.inputs.shape[1])
         for start in range(0, batch, n):
@@ -134,7 +136,7 @@ class Convolved(Gradient):
 
     def _written_weight(self) -> tuple[Tensor, Tensor]:
         """The gradient (batch, outputs, *kernel, channels), and squared norms taken while it is in the cache."""
-        outputs, channels, *kernel = self.module.weight.shape
+        outputs, channels, *kernel = self.weight.shape
         batch, groups = len(self.grad), self.module.groups
         written = self.grad.new_empty(batch * groups, outputs // groups, math.prod(kernel) * channels)
         squares = [written.new_zeros(0)]
@@ -152,7 +154,7 @@ class Convolved(Gradient):
                 part.add_weighted(factors, out)
             return
         grad = self.grad * factors.view(-1, *[1] * (self.grad.dim() - 1))
-        weight, groups = self.module.weight.detach(), self.module.groups
+        weight, groups = self.weight, self.module.groups
         total = out[self.parameters[0]]
         records = max(1, int(RUN / math.prod(grad.shape[2:]) ** 0.5))
         for part, inputs in zip(grad.split(records), self.inputs.split(records), strict=True):
@@ -165,6 +167,21 @@ class Convolved(Gradient):
             self.inputs, self.grad = how(self.inputs), how(self.grad)
         for part in self.written or ():
             part.change(how)
+
+    def through(self, right: Tensor) -> Tensor:
+        """Patches seen through `right` (r, width): (batch, positions, r), by a convolution with r outputs."""
+        m, n = self.module, len(self.padding)
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
+        kernel = right.view(-1, *self.weight.shape[1:])
+        return convolve(self.inputs, kernel, None, m.stride, self.padding, m.dilation).flatten(2).mT
+
+    def onto(self, left: Tensor, parameter: int) -> Convolved:
+        """The gradient of the weight, multiplied from the left by the transpose of `left` (outputs, r)."""
+        thin = copy.copy(self)
+        thin.parameters, thin.bias = (parameter,), False
+        thin.weight = left.new_zeros(left.shape[1], *self.weight.shape[1:])
+        thin.grad = (left.mT @ self.grad.flatten(2)).unflatten(2, self.grad.shape[2:])
+        return thin
 
     def split(self) -> list[Gradient]:
         return self._write()
