@@ -8,7 +8,7 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
+from skdp.contract.prices import ADJACENCIES, Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Touch
 from skdp.contract.queries import Answers, ClippedSum, Counts, NormBelow, Query, Value
 from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
 
@@ -18,8 +18,11 @@ __all__ = [
     "Book",
     "Charge",
     "ClippedSum",
+    "Correlated",
     "Counts",
+    "CyclicPoisson",
     "Executor",
+    "FixedOrder",
     "Gaussian",
     "Model",
     "NormBelow",

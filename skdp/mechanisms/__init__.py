@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.dp_ftrl import DPFTRL
 from skdp.mechanisms.dp_sgd import DPSGD
 
-__all__ = ["DPSGD", "MECHANISMS", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+__all__ = ["DPFTRL", "DPSGD", "MECHANISMS", "Mechanism", "TrainingPlan", "resolve_mechanism"]
 
-MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD}
+MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dp-ftrl": DPFTRL}
 
 
 def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:
