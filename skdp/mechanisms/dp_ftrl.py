@@ -23,6 +23,7 @@ from skdp.contract import (
     Touch,
     Update,
 )
+from skdp.contract.prices import Sampler
 from skdp.exceptions import UnsupportedModuleError
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGDPlan
@@ -51,15 +52,16 @@ class DPFTRL(Mechanism):
         2 % of the least, fewer bands are preferred.
     sampling : {"fixed-order", "cyclic-poisson"}, default="fixed-order"
         ``"fixed-order"``: ``ceil(n / batch_size)`` batches of equal size, in one random order for all epochs; nothing
-        is amplified. ``"cyclic-poisson"``: the rows are split once into as many groups as there are bands, and each
-        step draws a Poisson sample from the next group, with an expected `batch_size` rows.
+        is amplified. ``"cyclic-poisson"``: the rows are split once into as many groups as there are bands (or more,
+        with ``bands="auto"``), and each step draws a Poisson sample from the next group, with an expected
+        `batch_size` rows.
 
     Notes
     -----
     *Formal guarantee.* With noise multiplier :math:`z`, :math:`T` steps under zero-out adjacency cost what
     :math:`\lceil T/s \rceil` full-batch Gaussians of that multiplier cost, with :math:`s` the steps per epoch
     (``"fixed-order"``), or :math:`\lceil T/b \rceil` Gaussians on Poisson samples at :math:`b` times the sampling rate
-    (``"cyclic-poisson"`` with :math:`b` bands). `skdp.contract.Correlated` has the derivation. The order and the groups
+    (``"cyclic-poisson"`` with :math:`b` groups). `skdp.contract.Correlated` has the derivation. The order and the groups
     depend on the number of rows only, so ``adjacency="add-remove"`` is refused.
 
     The executor remembers `bands` - 1 noise vectors of the size of the net, 4 bytes per number. They are secret, so a
@@ -88,9 +90,8 @@ class DPFTRL(Mechanism):
     def plan(self, public: Public, training: TrainingPlan, scale: float | None) -> CorrelatedPlan:
         """Price list of one touch, and the step that spends it (see `Mechanism.plan`)."""
         self._check(public, training)
-        bands = self._bands(training, scale)
+        bands, sampler = self._choose(training, scale)
         column = coefficients(bands, max(bands, training.steps))
-        sampler = self._sampler(training.sampling_rate, bands)
         noise = None
         if scale is not None:
             noise = Gaussian((scale,)) if bands == 1 else Correlated((scale,), column)
@@ -150,33 +151,39 @@ class DPFTRL(Mechanism):
         """Most steps that a row's turns can be apart."""
         return max(1, (math.ceil if self.sampling == "fixed-order" else math.floor)(_batches(rate)))
 
-    def _sampler(self, rate: float, bands: int) -> Poisson | FixedOrder | CyclicPoisson:
-        """Full batches, and one group, are what DP-SGD has."""
-        groups = self._limit(rate) if self.sampling == "fixed-order" else bands
-        if groups == 1:
-            return Poisson(rate)
-        return FixedOrder(groups) if self.sampling == "fixed-order" else CyclicPoisson(rate, groups)
+    def _choose(self, training: TrainingPlan, scale: float | None) -> tuple[int, Poisson | FixedOrder | CyclicPoisson]:
+        """Bands and sampler."""
+        rate, steps, fixed = training.sampling_rate, training.steps, self.sampling == "fixed-order"
+        limit = self._limit(rate)
+        if self.bands != "auto" or scale is None:
+            bands = 1 if self.bands == "auto" else int(self.bands)
+            return bands, _sampler(rate, limit if fixed else bands, fixed)
+        # Powers of two, and the most that there can be; more groups than bands are wider apart than need be.
+        counts = [*(2**k for k in range(limit.bit_length()) if 2**k < limit), limit]
+        errors = {}
+        for count in counts:
+            bands = min(count, steps, _MOST_AUTOMATIC_BANDS)
+            sampler = _sampler(rate, limit if fixed else count, fixed)
+            noise = 1.0 if fixed else self._affordable(training, sampler)
+            errors[bands, sampler] = noise * prefix_error(coefficients(bands, steps), steps)
+        return next(choice for choice, error in errors.items() if error <= _CLOSE * min(errors.values()))
 
-    def _bands(self, training: TrainingPlan, scale: float | None) -> int:
-        if self.bands != "auto":
-            return int(self.bands)
-        rate, steps = training.sampling_rate, training.steps
-        most = min(self._limit(rate), steps, _MOST_AUTOMATIC_BANDS)
-        if most == 1 or scale is None:
-            return 1
-        candidates = [*(2**k for k in range(most.bit_length()) if 2**k < most), most]
-        errors = {bands: prefix_error(coefficients(bands, steps), steps) for bands in candidates}
-        if self.sampling == "cyclic-poisson":
-            if training.affordable is None:
-                raise ValueError(
-                    "DPFTRL(bands='auto', sampling='cyclic-poisson') weighs amplification against correlation at a "
-                    "budget, and there is none: pass epsilon= instead of noise_multiplier=, or bands= as a number"
-                )
-            for bands in candidates:
-                turns = self._sampler(rate, bands)
-                errors[bands] *= training.affordable(turns.turn_rate, turns.turns(steps))
-        least = min(errors.values())
-        return next(bands for bands in candidates if errors[bands] <= _CLOSE * least)
+    @staticmethod
+    def _affordable(training: TrainingPlan, sampler: Sampler) -> float:
+        """Noise multiplier that the budget asks for."""
+        if training.affordable is None:
+            raise ValueError(
+                "DPFTRL(bands='auto', sampling='cyclic-poisson') weighs amplification against correlation at a "
+                "budget, and there is none: pass epsilon= instead of noise_multiplier=, or bands= as a number"
+            )
+        return training.affordable(sampler.turn_rate, sampler.turns(training.steps))
+
+
+def _sampler(rate: float, groups: int, fixed: bool) -> Poisson | FixedOrder | CyclicPoisson:
+    """With one group, what DP-SGD has."""
+    if groups == 1:
+        return Poisson(rate)
+    return FixedOrder(groups) if fixed else CyclicPoisson(rate, groups)
 
 
 def _batches(rate: float) -> float:

@@ -18,7 +18,7 @@ from skdp.exceptions import PlanViolationError
 from skdp.training import clipped_gradient
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
-PLANS = ("importance", "released_once", "low_rank", "correlated", "by_person", "agent")
+PLANS = ("importance", "released_once", "low_rank", "by_person", "agent")
 ROWS = 50
 
 
@@ -89,12 +89,6 @@ def test_plan_has_a_price_that_grows_with_what_is_executed(page, name):
     assert 0 <= some <= all_of_it < math.inf
     assert all_of_it > 0
     assert all(touch.noise.combined > 0 for touch in charge.touches)  # statements quote it
-
-
-def test_correlated_noise_prices_takings_and_not_steps(page):
-    (touch,) = page["correlated"].charge.touches
-    once, again = (epsilon(touch.event(executed), 1e-5) for executed in (1, 10))
-    assert once == again < epsilon(touch.event(11), 1e-5)
 
 
 def test_released_sum_of_norms_reaches_the_queries(page):
