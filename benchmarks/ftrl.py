@@ -1,6 +1,6 @@
 """DP-FTRL against DP-SGD at equal batch size, epochs and (epsilon, delta): validation scores, and the noise alone.
 
-    SKDP_DATA_DIR=/path/to/data python benchmarks/ftrl.py [--quick]
+    SKDP_DATA_DIR=/path/to/data python benchmarks/ftrl.py [--quick] [--go-on]
 
 Scores are of validation rows, which play the part of public ones. Each contender gets the best of `FACTORS` times the
 automatic learning rate by mean validation score over the seeds, at no charge: it is a comparison of mechanisms, not of
@@ -14,6 +14,7 @@ import argparse
 import functools
 import gzip
 import itertools
+import json
 import math
 import os
 import time
@@ -85,7 +86,9 @@ def tuned(name: str, who: str, epsilon: float, epochs: int, quick: bool) -> dict
     n = len(rows(name, 0)[0])
     base, found = automatic_rate(name, epsilon, n), {}
     for factor in FACTORS[1:3] if quick else FACTORS:
-        scores = [score(name, CONTENDERS[who], epsilon, epochs, base * factor, s) for s in SEEDS[: 1 + (not quick)]]
+        scores = [
+            score(name, CONTENDERS[who], epsilon, epochs, base * factor, s) for s in (SEEDS[:1] if quick else SEEDS)
+        ]
         found[factor] = float(np.mean(scores))
     best = max(found, key=found.get)
     return {"accuracy": found[best], "factor": best, "by_factor": {str(k): v for k, v in found.items()}}
@@ -117,21 +120,28 @@ def main() -> None:
     """Write ``results/ftrl.json``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--go-on", action="store_true", help="keep what an earlier run of this script has written")
+    arguments = parser.parse_args()
+    quick = arguments.quick
     torch.set_num_threads(1)
     noise = [
         noise_alone(rate, epochs, epsilon)
         for rate, epochs, epsilon in itertools.product((0.05, 0.01), (1, 10, 50), (1.0, 8.0, 20.0))
     ]
-    results = []
-    for name in SETTINGS:
-        for epochs, epsilon in itertools.product(EPOCHS, EPSILONS[::3] if quick else EPSILONS):
-            started = time.perf_counter()
-            found = {who: tuned(name, who, epsilon, epochs, quick) for who in CONTENDERS}
-            results.append({"data": name, "epochs": epochs, "epsilon": epsilon, **found})
-            scores = {who: round(one["accuracy"], 4) for who, one in found.items()}
-            print(name, epochs, epsilon, scores, f"{time.perf_counter() - started:.0f} s", flush=True)
-            record.write("ftrl", {"noise": noise, "results": results, "seeds": len(SEEDS[: 1 + (not quick)])})
+    written = record.RESULTS / "ftrl.json"
+    results = json.loads(written.read_text())["results"] if arguments.go_on and written.exists() else []
+    done = {(one["epochs"], one["data"], one["epsilon"]) for one in results}
+    for key in itertools.product(EPOCHS, SETTINGS, EPSILONS[::3] if quick else EPSILONS):
+        if key in done:
+            continue
+        epochs, name, epsilon = key
+        started = time.perf_counter()
+        found = {who: tuned(name, who, epsilon, epochs, quick) for who in CONTENDERS}
+        results.append({"data": name, "epochs": epochs, "epsilon": epsilon, **found})
+        scores = {who: round(one["accuracy"], 4) for who, one in found.items()}
+        print(name, epochs, epsilon, scores, f"{time.perf_counter() - started:.0f} s", flush=True)
+        results.sort(key=lambda one: (one["data"], one["epochs"], one["epsilon"]))
+        record.write("ftrl", {"noise": noise, "results": results, "seeds": len(SEEDS[:1] if quick else SEEDS)})
 
 
 if __name__ == "__main__":

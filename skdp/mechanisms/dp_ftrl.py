@@ -61,8 +61,8 @@ class DPFTRL(Mechanism):
     *Formal guarantee.* With noise multiplier :math:`z`, :math:`T` steps under zero-out adjacency cost what
     :math:`\lceil T/s \rceil` full-batch Gaussians of that multiplier cost, with :math:`s` the steps per epoch
     (``"fixed-order"``), or :math:`\lceil T/b \rceil` Gaussians on Poisson samples at :math:`b` times the sampling rate
-    (``"cyclic-poisson"`` with :math:`b` groups). `skdp.contract.Correlated` has the derivation. The order and the groups
-    depend on the number of rows only, so ``adjacency="add-remove"`` is refused.
+    (``"cyclic-poisson"`` with :math:`b` groups). `skdp.contract.Correlated` has the derivation. The order and the
+    groups depend on the number of rows only, so ``adjacency="add-remove"`` is refused.
 
     The executor remembers `bands` - 1 noise vectors of the size of the net, 4 bytes per number. They are secret, so a
     fit whose rows take turns cannot be resumed, and `skdp.callbacks.FitCheckpoint` is refused.
