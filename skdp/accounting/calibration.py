@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from skdp.accounting.calibration_bisection import any_event, bisect
 from skdp.accounting.calibration_certificate import Verdict, certify, margin
-from skdp.accounting.calibration_family import NUDGE, Family, as_charge, check_proportional, family_of
+from skdp.accounting.calibration_family import NUDGE, Family, as_charge, check_proportional, family_of, is_phase
 from skdp.accounting.calibration_search import Found, smallest_scale
 from skdp.accounting.checks import is_real
 from skdp.accounting.curve import delta_bound, directions, epsilon_bound, merge
 from skdp.accounting.curve_plan import plan_at_delta
 from skdp.accounting.curve_step import Phase
-from skdp.contract import ADJACENCIES, Charge, Gaussian, Poisson
+from skdp.contract import ADJACENCIES, Charge
 from skdp.exceptions import CalibrationError
 
 __all__ = ["Calibration", "calibrate", "delta_of", "epsilon_of", "noise_multiplier"]
@@ -108,7 +108,7 @@ def calibrate(charge_at: Callable[[float], Charge], epsilon: float, delta: float
     charge = charge_at(1.0)
     _check_target(epsilon, delta, charge.delta_fail)
     budget = delta - charge.delta_fail
-    if all(isinstance(t.sampler, Poisson) and isinstance(t.noise, Gaussian) for t in charge.touches if t.count):
+    if all(is_phase(t) for t in charge.touches if t.count):
         double = charge_at(2.0)
         family = family_of(charge, double)
         scale, certified, accountant = _calibrated(family, charge.adjacency, float(epsilon), budget)

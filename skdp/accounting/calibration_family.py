@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from skdp.accounting.curve import merge
 from skdp.accounting.curve_step import Phase
+from skdp.accounting.relations import gaussian_phases, leaves
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 from skdp.exceptions import CalibrationError
 
@@ -67,8 +68,15 @@ def as_charge(phases: tuple[Phase, ...], adjacency: str) -> Charge:
     return Charge(tuple(touches), adjacency)
 
 
+def is_phase(touch: Touch) -> bool:
+    """Whether a touch amounts to Gaussians of one kind, on all rows or on Poisson samples."""
+    found = gaussian_phases(leaves(touch.event()))
+    return found is not None and len(found) == 1
+
+
 def _phase(touch: Touch) -> Phase:
-    return Phase(touch.sampler.rate, touch.noise.combined, touch.count)
+    (found,) = gaussian_phases(leaves(touch.event()))
+    return Phase(*found)
 
 
 def _ordered(phases: Iterable[Phase]) -> tuple[Phase, ...]:

@@ -53,14 +53,20 @@ def misfit(statement: PrivacyStatement) -> str:
     if math.isinf(statement.epsilon):
         return ""  # a touch without noise is one event, however often it ran
     stated, ran = (statement.noise_multiplier, statement.sampling_rate), tuple(leaves(statement.event))
+    rates = _turn_rates(statement)
     if stated[0] is not None:
-        if not any(_is_like(leaf, *stated) for leaf, _ in leaves(statement.claimed_event)):
+        if not any(_is_like(leaf, stated[0], rate) for leaf, _ in leaves(statement.claimed_event) for rate in rates):
             rate = "" if stated[1] is None else f" at sampling rate {stated[1]:g}"
             return f"nothing in the event has noise multiplier {stated[0]:g}{rate}"
-        ran = tuple((leaf, count) for leaf, count in ran if _is_like(leaf, *stated))
-    elif stated[1] is not None and not any(_rate(leaf) == stated[1] for leaf, _ in leaves(statement.claimed_event)):
+        ran = tuple((leaf, c) for leaf, c in ran if any(_is_like(leaf, stated[0], rate) for rate in rates))
+    elif stated[1] is not None and not any(_rate(leaf) in rates for leaf, _ in leaves(statement.claimed_event)):
         return f"nothing in the event has sampling rate {stated[1]:g}"
     counts = [count for _, count in ran]
+    if any(line.groups > 1 for line in statement.queries):  # of these, an event counts one row's turns
+        like = [
+            line for line in statement.queries if all(s in (None, v) for s, v in zip(stated, line[1:3], strict=True))
+        ]
+        counts = [line.executed for line in like]
     if not max(counts, default=0) <= statement.steps <= sum(counts):
         return f"{statement.steps} steps are stated, the event holds {sum(counts)}"
     if statement.queries and _fits_in(statement.claimed_event) <= 1:
@@ -68,6 +74,12 @@ def misfit(statement: PrivacyStatement) -> str:
         if stated != (main.noise_multiplier, main.sampling_rate):
             return f"noise multiplier and sampling rate {stated} are not those of the price list's largest line"
     return ""
+
+
+def _turn_rates(statement: PrivacyStatement) -> set[float | None]:
+    """Rates at which a row may be drawn in its turn, if so many rows are drawn of all as the statement says."""
+    lines = [line for line in statement.queries if line.sampling_rate == statement.sampling_rate]
+    return {line.phase("planned")[0] for line in lines} or {statement.sampling_rate}
 
 
 def _rate(leaf: dp_event.DpEvent) -> float:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from skdp.accounting.relations import gaussian_phases, phases
-from skdp.contract import Charge
+from skdp.contract import Charge, CyclicPoisson, Poisson
 
 
 class QueryLine(NamedTuple):
-    """Queries of one name: the noise on each, the rate at which rows are drawn, how many.
+    """Queries of one name: the noise on each, the rate at which rows are drawn, how many, and whose turn it is.
 
     Parameters
     ----------
@@ -21,11 +21,15 @@ class QueryLine(NamedTuple):
     sampling_rate : float
     planned, executed : int
         How many queries were paid for, and how many were asked.
+    groups : int
+        Number of groups of rows that take turns; 1 where every query may see any row.
 
     Examples
     --------
     >>> QueryLine("gradient", 1.0, 0.01, 1000, 300).planned
     1000
+    >>> QueryLine("gradient", 1.0, 0.01, 1000, 300, groups=100).phase("executed")
+    (1.0, 1.0, 3)
     """
 
     name: str
@@ -33,6 +37,12 @@ class QueryLine(NamedTuple):
     sampling_rate: float
     planned: int
     executed: int
+    groups: int = 1
+
+    def phase(self, column: str) -> tuple[float, float | None, int]:
+        """What the queries in `column` ("planned" or "executed") are to one row: its rate, the noise, its turns."""
+        sampler = Poisson(self.sampling_rate) if self.groups == 1 else CyclicPoisson(self.sampling_rate, self.groups)
+        return sampler.turn_rate, self.noise_multiplier, sampler.turns(getattr(self, column))
 
 
 def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine, ...]:
@@ -44,6 +54,7 @@ def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine,
             touch.sampler.rate,
             touch.count,
             executed.get(touch.name, 0),
+            touch.sampler.groups,
         )
         for touch in charge.touches
         if touch.count
@@ -51,13 +62,17 @@ def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine,
 
 
 def added_up(lines: Iterable[QueryLine]) -> tuple[QueryLine, ...]:
-    """Equal queries of several fits on one line."""
-    counts: dict[tuple, list[int]] = {}
+    """Equal queries of several fits on one line; turns of groups begin anew with every fit, so those stay apart."""
+    merged: list[QueryLine] = []
+    places: dict[tuple, int] = {}
     for line in lines:
-        count = counts.setdefault(line[:3], [0, 0])
-        count[0] += line.planned
-        count[1] += line.executed
-    return tuple(QueryLine(*key, *count) for key, count in counts.items())
+        place = places.setdefault(line[:3], len(merged)) if line.groups == 1 else len(merged)
+        if place == len(merged):
+            merged.append(line)
+        else:
+            one = merged[place]
+            merged[place] = one._replace(planned=one.planned + line.planned, executed=one.executed + line.executed)
+    return tuple(merged)
 
 
 def from_plain(value: Any) -> tuple[QueryLine, ...]:
@@ -79,8 +94,10 @@ def _is_sound(line: QueryLine) -> bool:
         isinstance(line.name, str)
         and (line.noise_multiplier is None or positive(line.noise_multiplier))
         and (positive(line.sampling_rate) and line.sampling_rate <= 1)
-        and all(type(count) is int and count >= 0 for count in line[3:])
+        and all(type(count) is int and count >= 0 for count in (line.planned, line.executed))
         and line.executed <= line.planned
+        and (type(line.groups) is int and line.groups >= 1)
+        and (line.groups == 1 or line.sampling_rate * line.groups <= 1 + 1e-9)
     )
 
 
@@ -89,7 +106,7 @@ def make_up(lines: Iterable[QueryLine], event: Any, column: str) -> bool:
     found = gaussian_phases(phases(event))
     if found is None:
         return False
-    rows = [(q.sampling_rate, q.noise_multiplier, getattr(q, column)) for q in lines if getattr(q, column)]
+    rows = [line.phase(column) for line in lines if getattr(line, column)]
     if any(z is None for _, z, _ in rows):
         return False
     ours, theirs = _totals(rows), _totals(found)

@@ -31,6 +31,10 @@ _DP_SGD = (
     "DP-SGD is differentially private stochastic gradient descent: in every step the gradient of each {unit} is "
     "clipped to a bound, and Gaussian noise in proportion to that bound is added to the sum"
 )
+_DP_FTRL = (
+    "DP-FTRL is DP-SGD whose noise is correlated over the steps: later steps take back part of what earlier ones "
+    "added; the noise multiplier is that of the noise before it is correlated"
+)
 NOT_COVERED = (
     "any other fit, score, search or plot made from these rows",
     "what is true of the population: the result may teach it, whether or not one person took part",
@@ -124,12 +128,14 @@ def terms(statement: PrivacyStatement) -> tuple[str, ...]:
         "part",
         f"accountant, {statement.accountant}: how epsilon was computed; {_ACCOUNTANTS[statement.accountant]}",
     )
-    return lines + ((_DP_SGD.format(unit=unit),) if "DP-SGD" in _mechanism(statement) else ())
+    known = {"DP-SGD": (_DP_SGD,), "DP-FTRL": (_DP_SGD, _DP_FTRL)}
+    named = [line for name, about in known.items() if name in _mechanism(statement) for line in about]
+    return lines + tuple(line.format(unit=unit) for line in dict.fromkeys(named))
 
 
 def _mechanism(statement: PrivacyStatement) -> str:
     """The mechanism by the name that the literature gives it."""
-    return re.sub(r"\b(DPSGD|dp-sgd)\b", "DP-SGD", statement.mechanism)
+    return re.sub(r"\bdp-?(sgd|ftrl)\b", lambda found: f"DP-{found[1].upper()}", statement.mechanism, flags=re.I)
 
 
 def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
@@ -152,7 +158,8 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         if statement.noise_multiplier is not None:
             yield "noise multiplier", f"{statement.noise_multiplier:.6g}"
         if statement.sampling_rate is not None:
-            yield "sampling rate", _rate(statement.sampling_rate, statement.unit)
+            groups = statement.queries[0].groups if statement.queries else 1
+            yield "sampling rate", _rate(statement.sampling_rate, statement.unit, groups)
         yield "steps", f"{statement.steps}"
     if statement.delta_fail:
         yield "of delta", f"{round_up(statement.delta_fail)} for thresholds that may fail"
@@ -167,10 +174,14 @@ def _query(line: QueryLine, unit: str) -> str:
     noise = "no noise" if line.noise_multiplier is None else f"noise multiplier {line.noise_multiplier:.6g}"
     count = f"{line.planned} quer{'y' if line.planned == 1 else 'ies'}"
     asked = "" if line.executed == line.planned else f" paid for, {line.executed} asked"
-    return f"{line.name}: {noise}, {count}{asked}, sampling rate {_rate(line.sampling_rate, unit)}"
+    return f"{line.name}: {noise}, {count}{asked}, sampling rate {_rate(line.sampling_rate, unit, line.groups)}"
 
 
-def _rate(rate: float, unit: str) -> str:
+def _rate(rate: float, unit: str, groups: int = 1) -> str:
+    if groups > 1 and rate * groups > 1 - 1e-9:
+        return f"{rate:.6g} (fixed order: every {unit} once in {groups} queries)"
+    if groups > 1:
+        return f"{rate:.6g} (Poisson, {rate * groups:.6g} of one of {groups} groups of {unit}s in turn)"
     return f"{rate:.6g} (Poisson)" if rate < 1 else f"1 (every {unit} in every query)"
 
 

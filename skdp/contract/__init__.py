@@ -8,7 +8,7 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
+from skdp.contract.prices import ADJACENCIES, Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Answers,
@@ -31,8 +31,11 @@ __all__ = [
     "CarrierSum",
     "Charge",
     "ClippedSum",
+    "Correlated",
     "Counts",
+    "CyclicPoisson",
     "Executor",
+    "FixedOrder",
     "Gaussian",
     "Model",
     "NormBelow",

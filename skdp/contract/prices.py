@@ -4,15 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from dp_accounting import dp_event
 
 ADJACENCIES = ("zero-out", "replace-one", "add-remove")
 
+_ROUNDING = 1e-9
+
+
+class Sampler:
+    """Which rows a query sees, by turns: query t can see only the rows of group t mod `groups`.
+
+    The rows are split into groups once, in a random order that depends on their number alone. A row takes part in its
+    group's turn with probability `turn_rate`, so of all rows an expected share of `rate` does.
+    """
+
+    rate: float
+    groups: int
+
+    @property
+    def turn_rate(self) -> float:
+        """Probability of a row to take part when it is the turn of its group."""
+        if self.groups == 1:
+            return self.rate
+        rate = self.rate * self.groups
+        return 1.0 if rate > 1 - _ROUNDING else rate
+
+    def turns(self, count: int) -> int:
+        """Most turns that a row has in the first `count` queries."""
+        return -(-count // self.groups)
+
+    def event(self, inner: dp_event.DpEvent, count: int) -> dp_event.DpEvent:
+        """The first `count` queries, each answered with `inner`: to any one row, only its own turns matter."""
+        one = inner if self.turn_rate == 1 else dp_event.PoissonSampledDpEvent(self.turn_rate, inner)
+        return dp_event.SelfComposedDpEvent(one, self.turns(count))
+
 
 @dataclass(frozen=True)
-class Poisson:
+class Poisson(Sampler):
     """Every row takes part independently with probability `rate`; at rate 1 every row always does.
 
     Parameters
@@ -27,15 +58,93 @@ class Poisson:
     """
 
     rate: float = 1.0
+    groups: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 1:
             raise ValueError(f"rate={self.rate!r} must lie in (0, 1]; use rate=1.0 for full batches")
 
-    def event(self, inner: dp_event.DpEvent, count: int) -> dp_event.DpEvent:
-        """`count` independent samples, each answered with `inner`."""
-        one = inner if self.rate == 1 else dp_event.PoissonSampledDpEvent(self.rate, inner)
-        return dp_event.SelfComposedDpEvent(one, count)
+
+@dataclass(frozen=True)
+class FixedOrder(Sampler):
+    """Batches of equal size (to one row) in an order that is drawn once and kept for all epochs.
+
+    Which rows are in which batch depends on the number of rows alone, so nothing is amplified, and a row takes part
+    exactly once in `steps_per_epoch` queries.
+
+    Parameters
+    ----------
+    steps_per_epoch : int
+        Number of batches.
+
+    Notes
+    -----
+    *Formal guarantee.* Zero-out and replace-one neighbours have the same number of rows, hence the same order. In the
+    first k queries a row takes part at most ``ceil(k / steps_per_epoch)`` times; the other answers do not depend on it
+    but through earlier answers, so only those compose. Under add-remove one row more would move the others.
+
+    Examples
+    --------
+    >>> FixedOrder(100).event(dp_event.GaussianDpEvent(1.0), 250).count
+    3
+    """
+
+    steps_per_epoch: int
+
+    def __post_init__(self) -> None:
+        if not self.steps_per_epoch >= 1 or int(self.steps_per_epoch) != self.steps_per_epoch:
+            raise ValueError(f"steps_per_epoch={self.steps_per_epoch!r} must be a whole number, at least 1")
+
+    @property
+    def rate(self) -> float:
+        """Share of the rows in one batch."""
+        return 1 / self.steps_per_epoch
+
+    @property
+    def groups(self) -> int:
+        """Every batch is a group, whose rows all take part in its turn."""
+        return self.steps_per_epoch
+
+    @property
+    def turn_rate(self) -> float:
+        """Every row takes part in its turn."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class CyclicPoisson(Sampler):
+    """Poisson samples from groups that take turns: query t draws from group t mod `groups`.
+
+    Parameters
+    ----------
+    rate : float
+        Expected share of *all* rows in one query; in its group's turn a row is drawn with ``rate * groups``.
+    groups : int
+        Number of groups, at most 1 / `rate`; 1 is `Poisson`.
+
+    Notes
+    -----
+    *Formal guarantee.* To a row, k queries are at most ``ceil(k / groups)`` Poisson samples at rate ``rate * groups``
+    (Choquette-Choo et al., *(Amplified) Banded Matrix Factorization*, NeurIPS 2023). Zero-out and replace-one only.
+
+    Examples
+    --------
+    >>> sampler = CyclicPoisson(0.01, groups=4)
+    >>> sampler.turn_rate, sampler.turns(1000)
+    (0.04, 250)
+    """
+
+    rate: float
+    groups: int
+
+    def __post_init__(self) -> None:
+        if not self.groups >= 1 or int(self.groups) != self.groups:
+            raise ValueError(f"groups={self.groups!r} must be a whole number, at least 1")
+        if not 0 < self.rate * self.groups <= 1 + _ROUNDING:
+            raise ValueError(
+                f"rate={self.rate!r} with groups={self.groups} must be above 0 and at most 1 / groups, for one group's "
+                "rows are drawn at rate * groups; use fewer groups or a smaller rate"
+            )
 
 
 @dataclass(frozen=True)
@@ -64,8 +173,92 @@ class Gaussian:
         """The single multiplier whose Gaussian costs what answering all values of one sample costs."""
         return float(sum(z**-2 for z in self.multipliers) ** -0.5)
 
-    def event(self, sampler: Poisson, count: int) -> dp_event.DpEvent:
-        """`count` queries, each on a fresh sample."""
+    def event(self, sampler: Sampler, count: int) -> dp_event.DpEvent:
+        """The first `count` queries of a sampler."""
+        return sampler.event(dp_event.GaussianDpEvent(self.combined), count)
+
+
+@dataclass(frozen=True)
+class Correlated:
+    r"""Gaussian noise that takes back part of the earlier noise of the same touch.
+
+    With :math:`z_t` independent and standard normal, the noise of query t over multiplier times sensitivity is
+    :math:`w_t = (z_t - c_1 w_{t-1} - \dots - c_{b-1} w_{t-b+1}) / c_0`. In other words :math:`w = C^{-1} z` with
+    the banded lower triangular Toeplitz matrix :math:`C` of the coefficients.
+
+    Parameters
+    ----------
+    multipliers : tuple of one float
+        Standard deviation of :math:`z` over L2 zero-out sensitivity; the touch answers one value, whose sensitivity
+        is the same in all queries.
+    coefficients : tuple of float
+        :math:`c_0 > 0, c_1, \dots`, with squares that sum up to at most 1.
+
+    Notes
+    -----
+    *Formal guarantee.* Let :math:`G` be the exact answers, one a row, and :math:`\sigma` multiplier times
+    sensitivity. From the published :math:`G + \sigma w` one computes :math:`CG + \sigma z` and back, so publishing
+    either is the same. :math:`C` is lower triangular, so queries may depend on earlier answers (Denisov et al.,
+    2022). A record that takes part in steps :math:`t_1, \dots, t_k` moves :math:`CG` by the sum of the outer
+    products of the columns :math:`C_{\cdot t_i}` with vectors no longer than the sensitivity :math:`S`. Its turns
+    are at least `groups` steps apart, and with at most that many bands its columns share no row of :math:`C`. So
+    the squared norms add up, to at most :math:`k S^2`, because no column is longer than the coefficients (the last
+    ones are cut off, hence shorter). That is what :math:`k` independent Gaussian answers cost: one Gaussian of
+    multiplier :math:`z / \sqrt k`. A prefix of the answers needs the same rows of :math:`C` and no others, so it is
+    priced alike. If the record is drawn at random in its turns, the blocks of rows that its columns fill are
+    :math:`k` Poisson-subsampled Gaussians, each given all earlier ones.
+
+    References
+    ----------
+    Denisov, McMahan, Rush, Smith, Thakurta, *Improved Differential Privacy for SGD via Optimal Private Linear
+    Operators on Adaptive Streams*, NeurIPS 2022. Choquette-Choo et al., *(Amplified) Banded Matrix Factorization: A
+    unified approach to private training*, NeurIPS 2023.
+
+    Examples
+    --------
+    >>> noise = Correlated((4.0,), (0.8, 0.6))
+    >>> noise.event(FixedOrder(10), 25)
+    SelfComposedDpEvent(event=GaussianDpEvent(noise_multiplier=4.0), count=3)
+    """
+
+    multipliers: tuple[float, ...]
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.multipliers) != 1 or not 0 < self.multipliers[0] < np.inf:
+            raise ValueError(f"multipliers={self.multipliers!r} must hold one positive finite number")
+        squares = sum(c * c for c in self.coefficients)
+        if not (self.coefficients and self.coefficients[0] > 0 and squares <= 1 + _ROUNDING):
+            raise ValueError(
+                f"coefficients={self.coefficients!r} must start with a positive number, and their squares may sum up "
+                f"to at most 1, not {squares:g}; divide them by the root of that"
+            )
+
+    @property
+    def combined(self) -> float:
+        """The multiplier whose Gaussian costs what one turn of a row costs."""
+        return self.multipliers[0]
+
+    def check(self, sampler: Sampler) -> None:
+        """Refuse a sampler that may bring a row back while its earlier noise is still being taken back.
+
+        Parameters
+        ----------
+        sampler : Sampler
+
+        Raises
+        ------
+        ValueError
+        """
+        if len(self.coefficients) > sampler.groups:
+            raise ValueError(
+                f"{len(self.coefficients)} bands of correlated noise need turns of a row that are at least as many "
+                f"steps apart, but those of {sampler} may be {sampler.groups}; use fewer bands"
+            )
+
+    def event(self, sampler: Sampler, count: int) -> dp_event.DpEvent:
+        """The first `count` answers; `ValueError` where a row may come back too early."""
+        self.check(sampler)
         return sampler.event(dp_event.GaussianDpEvent(self.combined), count)
 
 
@@ -77,9 +270,9 @@ class Touch:
     ----------
     name : str
         Unique within its charge, for instance ``"gradient"``.
-    sampler : Poisson
+    sampler : Poisson, FixedOrder or CyclicPoisson
         Which rows a query sees.
-    noise : Gaussian or None
+    noise : Gaussian, Correlated or None
         How answers are noised; None is no noise, whose epsilon is infinite.
     count : int
         How many queries may be asked.
@@ -92,13 +285,20 @@ class Touch:
     """
 
     name: str
-    sampler: Poisson
-    noise: Gaussian | None
+    sampler: Sampler
+    noise: Gaussian | Correlated | None
     count: int
 
     def __post_init__(self) -> None:
         if self.count < 0 or int(self.count) != self.count:
             raise ValueError(f"touch {self.name!r}: count={self.count!r} must be a whole number of queries")
+        if isinstance(self.noise, Correlated):
+            self.noise.check(self.sampler)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a stopped fit can go on: groups of rows, and earlier noise, are secrets that are stored nowhere."""
+        return self.sampler.groups == 1
 
     def event(self, executed: int | None = None) -> dp_event.DpEvent:
         """Event of the first `executed` queries (all of them when None); monotone in `executed`."""

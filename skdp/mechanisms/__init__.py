@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.dp_ftrl import DPFTRL
 from skdp.mechanisms.dp_sgd import DPSGD
 from skdp.mechanisms.dpis import DPIS
 from skdp.mechanisms.rgp import RGP
 
-__all__ = ["DPIS", "DPSGD", "MECHANISMS", "RGP", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+__all__ = ["DPFTRL", "DPIS", "DPSGD", "MECHANISMS", "RGP", "Mechanism", "TrainingPlan", "resolve_mechanism"]
 
-MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dpis": DPIS, "rgp": RGP}
+MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dpis": DPIS, "rgp": RGP, "dp-ftrl": DPFTRL}
 
 
 def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sklearn.base import BaseEstimator
@@ -32,6 +33,10 @@ class TrainingPlan:
     max_grad_norm : float
         Clip norm (the initial one where it adapts).
     clipping : {"flat", "automatic", "global", "per-layer", "adaptive"}
+    affordable : callable, optional
+        ``affordable(rate, count)`` is the noise multiplier at which the whole budget pays for so many Gaussian
+        answers on Poisson samples at this rate, for choices between price lists. None where the noise was given, and
+        not the budget.
 
     Examples
     --------
@@ -43,6 +48,7 @@ class TrainingPlan:
     steps: int
     max_grad_norm: float
     clipping: str = "flat"
+    affordable: Callable[[float, int], float] | None = None
 
 
 class Mechanism(BaseEstimator, ABC):

@@ -23,7 +23,14 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Public
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
-from skdp.neural_network.checkpoint import Journal, exclusive, find_checkpoint, refuse_to_forget, restore
+from skdp.neural_network.checkpoint import (
+    Journal,
+    exclusive,
+    find_checkpoint,
+    refuse_to_forget,
+    refuse_unresumable,
+    restore,
+)
 from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
@@ -133,6 +140,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         given = work._given_estimates(problem)
         delta = resolve_delta(work.delta, problem.public.n)
         programme = work._programme(problem, delta, given)
+        refuse_unresumable(checkpoint, programme.charge)
         planned = make_statement(work, problem, programme, given, None)
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()

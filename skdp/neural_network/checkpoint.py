@@ -19,7 +19,7 @@ from typing import Any
 from skdp.accounting import FitBook, PrivacyStatement
 from skdp.accounting.statement_text import round_up
 from skdp.callbacks import FitCheckpoint
-from skdp.contract import Public
+from skdp.contract import Charge, Public
 
 try:
     import fcntl
@@ -30,7 +30,16 @@ try:
 except ImportError:
     msvcrt = None
 
-__all__ = ["Journal", "SavedFit", "exclusive", "find_checkpoint", "refuse_to_forget", "restore", "restore_training"]
+__all__ = [
+    "Journal",
+    "SavedFit",
+    "exclusive",
+    "find_checkpoint",
+    "refuse_to_forget",
+    "refuse_unresumable",
+    "restore",
+    "restore_training",
+]
 
 _VERSION = 3
 
@@ -69,6 +78,23 @@ class SavedFit:
     failed: list[dict[str, Any]] | tuple = ()
     estimates: Any = None
     training: dict[str, Any] | None = None
+
+
+def refuse_unresumable(checkpoint: FitCheckpoint | None, charge: Charge) -> None:
+    """Refuse a checkpoint of what could not go on from it.
+
+    Raises
+    ------
+    ValueError
+    """
+    fleeting = [touch for touch in charge.touches if not touch.resumable]
+    if checkpoint is not None and fleeting:
+        touch = fleeting[0]
+        raise ValueError(
+            f"callbacks: FitCheckpoint cannot serve touch {touch.name!r} with {touch.sampler}: whose turn it is, and "
+            "earlier noise, are secrets that are written nowhere, so nothing could go on from the file. Nothing was "
+            "spent; fit without FitCheckpoint, or use mechanism='dp-sgd'"
+        )
 
 
 def read_file(path: Any) -> tuple[dict[str, Any], bytes]:

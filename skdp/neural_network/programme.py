@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skdp.accounting import Calibration, calibrate, noise_multiplier
+from skdp.accounting.relations import gaussian_phases, leaves
 from skdp.contract import Charge, Plan, Public, Touch
 from skdp.mechanisms import Mechanism, TrainingPlan, resolve_mechanism
 from skdp.nets import resolve_module
@@ -86,17 +87,27 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     estimates : tuple of str
         Keys of `SHARES` to be released before training.
     """
+
+    def affordable(rate: float, count: int) -> float:
+        return noise_multiplier(estimator.epsilon, delta, sampling_rate=rate, steps=count, adjacency=public.adjacency)
+
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
     given = given_settings(estimator, public)
     mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
     spec = resolve_module(estimator.module, public.input_shape)
     settings = resolve_settings(public, mu, spec, given, epochs, estimator.clipping)
-    training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
+    training = TrainingPlan(
+        settings.sampling_rate,
+        settings.steps,
+        settings.max_grad_norm,
+        estimator.clipping,
+        None if math.isinf(estimator.epsilon or math.inf) else affordable,
+    )
     mechanism = resolve_mechanism(estimator.mechanism)
 
     def at(scale: float | None) -> tuple[Plan, dict[str, tuple[Touch, ...]], Charge]:
         plan = mechanism.plan(public, training, scale)
-        touches = {name: _touches(name, _estimate_multiplier(name, settings, scale)) for name in estimates}
+        touches = {name: _touches(name, _estimate_multiplier(name, plan.charge, scale)) for name in estimates}
         extra = tuple(touch for group in touches.values() for touch in group)
         return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, public.unit)
 
@@ -152,7 +163,7 @@ def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
     return bounds_touches(name, multiplier and multiplier * math.sqrt(2))
 
 
-def _estimate_multiplier(name: str, settings: Recipe, scale: float | None) -> float | None:
+def _estimate_multiplier(name: str, training: Charge, scale: float | None) -> float | None:
     """Multiplier of one release whose squared signal is a given share of the training's.
 
     The training's signal at multiplier z is that of the Gaussian limit, q sqrt(T (exp(1/z^2) - 1)); evaluated at a
@@ -160,6 +171,8 @@ def _estimate_multiplier(name: str, settings: Recipe, scale: float | None) -> fl
     """
     if scale is None:
         return None
-    rate, steps = settings.sampling_rate, settings.steps
-    signal = rate**2 * steps * (1.0 if rate == 1 else math.e - 1)
+    signal = sum(
+        count * (scale / z) ** 2 * (1.0 if rate == 1 else rate**2 * (math.e - 1))
+        for rate, z, count in gaussian_phases(leaves(training.event()))
+    )
     return scale / math.sqrt(SHARES[name] * signal)

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from functools import cached_property, singledispatch
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skdp.contract import Answers, ClippedSum, NormBelow, Poisson, Query, Touch
+from skdp.contract import Answers, ClippedSum, Correlated, NormBelow, Query, Touch
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
+from skdp.training.correlated import CorrelatedNoise
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
 from skdp.training.rules.sums import SUM_SLACK, accumulator
+from skdp.training.sampling import draw
 from skdp.training.supported import trainable_parameters
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
@@ -187,6 +188,7 @@ class TorchExecutor:
         self._per_example = per_example
         self._spend = spend
         self._piece = max(1, piece)
+        self._streams: dict[Touch, CorrelatedNoise] = {}
         self._widens = shifting and accumulator(model.device) == torch.float64
         self._iterating = iterating_parametrizations(model.module)
 
@@ -203,6 +205,7 @@ class TorchExecutor:
         The module's buffers come out as they went in: only bounded and noisy values leave.
         """
         ordinal = self._spend(query.touch)
+        source = self._noise_of(query, ordinal)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             bounded = [start(value, self) for value in query.values]
             for rows in self._sample(query.touch, ordinal):
@@ -213,8 +216,7 @@ class TorchExecutor:
         noise = query.touch.noise
         multipliers = noise.multipliers if noise else (0.0,) * len(bounded)
         pairs = zip(query.values, bounded, multipliers, strict=True)
-        noise = self._noise_of(query.touch)
-        return tuple(total.release(value.sensitivity, z, noise) for value, total, z in pairs)
+        return tuple(total.release(value.sensitivity, z, source) for value, total, z in pairs)
 
     def rehearse(self, rows: int) -> None:
         """Compute a clipped sum of made-up rows, one piece at most, and throw it away.
@@ -240,9 +242,15 @@ class TorchExecutor:
         flat = torch.zeros(size, dtype=accumulator(device), device=device)
         return flat, shaped(flat, shapes)
 
-    def _noise_of(self, touch: Touch) -> Any:
-        """Where the noise of a touch comes from."""
-        return self.randomness
+    def _noise_of(self, query: Query, ordinal: int) -> Any:
+        """Where the noise of a query comes from."""
+        touch = query.touch
+        if not isinstance(touch.noise, Correlated):
+            return self.randomness
+        if touch not in self._streams:
+            self._streams[touch] = CorrelatedNoise(touch.noise, self.randomness)
+        self._streams[touch].check(query, ordinal)
+        return self._streams[touch]
 
     def _sample(self, touch: Touch, ordinal: int):
         """Pieces of the sample of the touch's query number `ordinal`; an empty sample has none."""
@@ -283,20 +291,6 @@ class TorchExecutor:
         if self._widens:
             captured.widen()
         return captured
-
-
-@singledispatch
-def draw(sampler: Any, ordinal: int, n: int, randomness: SecretRandomness) -> np.ndarray | None:
-    """Ascending indices of the rows that a sampler's query number `ordinal` sees; None for all of them.
-
-    New kinds of samplers register theirs here.
-    """
-    raise TypeError(f"the torch executor does not know how to draw {type(sampler).__name__} samples")
-
-
-@draw.register(Poisson)
-def _(sampler: Poisson, ordinal: int, n: int, randomness: SecretRandomness) -> np.ndarray | None:
-    return randomness.draw_rows(n, sampler.rate)
 
 
 @singledispatch

@@ -41,11 +41,13 @@ class SecretRandomness:
         entropy = secrets.randbits(256) if insecure_seed is None else insecure_seed
         # A pool of eight words: the usual four would keep 128 bits.
         seeds = np.random.SeedSequence(entropy, spawn_key=(spent,) if spent else (), pool_size=8)
-        rows, noise, net, device_noise = seeds.spawn(4)
+        rows, noise, net, device_noise, order = seeds.spawn(5)
         self._rows = np.random.Generator(np.random.PCG64DXSM(rows))
         # torch's processor generator keeps 32 bits of a seed, few enough to try them all, and its normal numbers end at
         # 5.8 standard deviations.
         self._noise = np.random.Generator(np.random.PCG64DXSM(noise))
+        self._order = np.random.Generator(np.random.PCG64DXSM(order))
+        self._orders: dict[int, np.ndarray] = {}
         self._device = device
         self._cuda_noise = None
         if device.type == "cuda":
@@ -77,6 +79,15 @@ class SecretRandomness:
     def coins(self, size: int) -> np.ndarray:
         """Independent uniform float64 numbers in (0, 1], from the stream that draws rows."""
         return 1 - self._rows.random(size)
+
+    def group(self, n: int, groups: int, number: int) -> np.ndarray:
+        """Rows of group `number`, when `n` rows are cut into groups of equal size (to one) in a random order.
+
+        The order is drawn once for the whole fit and depends on `n` alone.
+        """
+        if n not in self._orders:
+            self._orders[n] = self._order.permutation(n)
+        return self._orders[n][number * n // groups : (number + 1) * n // groups]
 
     def normal(self, size: int) -> torch.Tensor:
         """Independent standard normal float32 numbers on the device.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skdp.contract import NormSum, ThinnedSum
 from skdp.training.clipping import total_squares
-from skdp.training.executor import FLOAT_SLACK, Piece, TorchExecutor, GradientTotal, start
+from skdp.training.executor import FLOAT_SLACK, GradientTotal, Piece, TorchExecutor, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.sums import accumulator
 

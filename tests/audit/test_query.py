@@ -35,9 +35,10 @@ CASES = {
     "per-layer": {"clipping": "per-layer"},
     "adaptive": {"clipping": "adaptive"},
     "dpis": {"mechanism": "dpis"},
+    "dp-ftrl": {"mechanism": "dp-ftrl"},
     "rgp": {"mechanism": "rgp", "module": "mlp"},
 }
-NO_SINGLE_QUERY: set[str] = set()
+NO_SINGLE_QUERY = {"dp-ftrl"}
 
 
 def classifier(**params):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,12 +91,18 @@ def answers_through(wrapper: Any):
 def no_noise():
     """Answers as they would be without noise; the rows drawn stay the same."""
 
-    def zeros(self, size):
-        return torch.zeros(size, device=self._device)
+    class Silent:
+        def __init__(self, executor):
+            self._device = executor.model.device
+
+        def normal(self, size):
+            return torch.zeros(size, device=self._device)
+
+        def array_normal(self, shape):
+            return np.zeros(shape)
 
     with (
-        mock.patch.object(SecretRandomness, "normal", zeros),
-        mock.patch.object(SecretRandomness, "array_normal", lambda self, shape: np.zeros(shape)),
+        mock.patch.object(TorchExecutor, "_noise_of", lambda self, query, ordinal: Silent(self)),
         mock.patch.object(ArrayExecutor, "_noise", lambda self, value, multiplier: 0.0),
     ):
         yield
@@ -179,11 +186,13 @@ def measured():
     def wrapper(executor, query, honest):
         draws = executor.randomness if isinstance(executor, TorchExecutor) else executor._normal.__self__
         rows = draws._rows
-        state = rows.bit_generator.state
-        with no_noise(), mock.patch.object(executor, "_spend", lambda touch: 0):
+        before, ordinals, spend = rows.bit_generator.state, [], executor._spend
+        with mock.patch.object(executor, "_spend", lambda touch: ordinals.append(spend(touch)) or ordinals[0]):
+            noisy = honest()
+        after, rows.bit_generator.state = rows.bit_generator.state, before
+        with no_noise(), mock.patch.object(executor, "_spend", lambda touch: ordinals[0]):
             exact = tuple(flat(answer) for answer in honest())
-        rows.bit_generator.state = state
-        noisy = honest()
+        rows.bit_generator.state = after
         for k, (a, b, value) in enumerate(zip(exact, noisy, query.values, strict=True)):
             std = query.touch.noise.multipliers[k] * float(value.sensitivity)
             seen.append((query.touch.name, k, flat(b) - a, std))
@@ -260,6 +269,15 @@ class MechanismContract:
     cases: list[Case] = []
     adjacencies: tuple[str, ...] = ADJACENCIES
     touch = "gradient"
+
+    def independent(self, case: Case, noise: list[np.ndarray]) -> list[np.ndarray]:
+        """The noise of the training queries of one fit over its declared deviation, as independent normal numbers."""
+        return noise
+
+    def samples(self, case: Case, draws: SecretRandomness, n: int, rate: float, steps: int) -> Iterator[np.ndarray]:
+        """Rows of each step, drawn afresh from the generators of the fit."""
+        for _ in range(steps):
+            yield draws.draw_rows(n, rate)
 
     def refuses(self, model: DPClassifier, X: np.ndarray, y: np.ndarray) -> bool:
         """Whether the adjacency is one that the mechanism cannot serve, and if so, that it says so before a charge."""
@@ -379,6 +397,16 @@ class MechanismContract:
         assert statement.steps == counts[max(counts, key=counts.get)]
         assert statement.delta < 1 / (n_public or len(X))
 
+    def by_value(self, case: Case, seen: list) -> dict[tuple[str, int], list[np.ndarray]]:
+        """What `measured` saw of one fit, by touch and value, over its declared deviation."""
+        groups: dict[tuple[str, int], list[np.ndarray]] = {}
+        for name, k, noise, std in seen:
+            groups.setdefault((name, k), []).append(noise / std)
+        return {
+            (name, k): self.independent(case, parts) if name == self.touch else parts
+            for (name, k), parts in groups.items()
+        }
+
     def test_charge_falls_with_scale(self, case):
         """Calibration searches along the scale, so cost must be monotone in it."""
         costs = [epsilon_of(case.plan(scale).charge.event(), 1e-5) for scale in (0.7, 1.0, 2.0, 5.0)]
@@ -388,12 +416,12 @@ class MechanismContract:
         """Measured on complete honest fits; false alarm 1e-6 per test, certain to see noise scaled by 2/3."""
         X, y = data()
         model = case.classifier(insecure_noise_seed=None, class_weight="balanced", epsilon=2.0, max_epochs=3)
-        with measured() as seen:
-            for _ in range(2):
-                model.fit(X, y)
         groups: dict[tuple[str, int], list[np.ndarray]] = {}
-        for name, k, noise, std in seen:
-            groups.setdefault((name, k), []).append(noise / std)
+        for _ in range(2):
+            with measured() as seen:
+                model.fit(X, y)
+            for key, parts in self.by_value(case, seen).items():
+                groups.setdefault(key, []).extend(parts)
         assert (self.touch, 0) in groups and ("class counts", 0) in groups and len(groups) >= 4
         for parts in groups.values():
             samples = np.concatenate(parts)
@@ -406,10 +434,12 @@ class MechanismContract:
     def test_noise_is_never_used_twice(self, case):
         """Not over steps, parameters, or fits; a float32 normal repeats by chance only."""
         X, y = data()
-        with measured() as seen:
-            for _ in range(2):
+        parts: list[np.ndarray] = []
+        for _ in range(2):
+            with measured() as seen:
                 case.classifier(insecure_noise_seed=None, module="linear", epsilon=2.0).fit(X, y)
-        values = np.concatenate([noise / std for name, k, noise, std in seen if name == self.touch and k == 0])
+            parts += self.by_value(case, seen)[self.touch, 0]
+        values = np.concatenate(parts)
         repeats = len(values) - len(np.unique(np.round(values, 4)))
         wide = np.abs(np.corrcoef(values[:-1], values[1:])[0, 1])
         assert repeats < 0.05 * len(values)
@@ -459,8 +489,7 @@ class MechanismContract:
         optimizer = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.9)
         draws = SecretRandomness(torch.device("cpu"), 3)
         inputs, targets = torch.tensor(X, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)
-        for _ in range(model.privacy_.steps):
-            rows = draws.draw_rows(len(X), rate)
+        for rows in self.samples(case, draws, len(X), rate, model.privacy_.steps):
             logits = net(inputs[rows]).ravel()
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets[rows], reduction="sum")
             optimizer.zero_grad()

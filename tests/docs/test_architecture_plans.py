@@ -18,7 +18,7 @@ from skdp.exceptions import PlanViolationError
 from skdp.training import clipped_gradient
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
-PLANS = ("released_once", "correlated", "by_person", "agent")
+PLANS = ("released_once", "by_person", "agent")
 ROWS = 50
 
 
@@ -84,12 +84,6 @@ def test_plan_has_a_price_that_grows_with_what_is_executed(page, name):
     assert 0 <= some <= all_of_it < math.inf
     assert all_of_it > 0
     assert all(touch.noise.combined > 0 for touch in charge.touches)  # statements quote it
-
-
-def test_correlated_noise_prices_takings_and_not_steps(page):
-    (touch,) = page["correlated"].charge.touches
-    once, again = (epsilon(touch.event(executed), 1e-5) for executed in (1, 10))
-    assert once == again < epsilon(touch.event(11), 1e-5)
 
 
 def test_a_person_is_clipped_as_a_whole_and_padding_counts_for_nothing(page):
