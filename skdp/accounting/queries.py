@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from dp_accounting import dp_event
+
 from skdp.accounting.relations import gaussian_phases, phases
 from skdp.contract import Charge
 
@@ -21,6 +23,8 @@ class QueryLine(NamedTuple):
     sampling_rate : float
     planned, executed : int
         How many queries were paid for, and how many were asked.
+    noise : str
+        Noise that is not Gaussian, in words.
 
     Examples
     --------
@@ -33,6 +37,7 @@ class QueryLine(NamedTuple):
     sampling_rate: float
     planned: int
     executed: int
+    noise: str = ""
 
 
 def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine, ...]:
@@ -44,20 +49,32 @@ def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine,
             touch.sampler.rate,
             touch.count,
             executed.get(touch.name, 0),
+            in_words(touch.event(1)) if touch.noise else "",
         )
         for touch in charge.touches
         if touch.count
     )
 
 
+def in_words(event: dp_event.DpEvent) -> str:
+    """Noise that is not Gaussian in words, empty for Gaussians."""
+    leaf = next((leaf for leaf, _ in phases(event)), dp_event.NoOpDpEvent())
+    match leaf:
+        case dp_event.RandomizedResponseDpEvent(noise_parameter=p, num_buckets=k):
+            return f"randomised response of {k} classes, kept with probability {1 - p + p / k:.6g}"
+        case dp_event.NoOpDpEvent():
+            return ""
+    return "" if gaussian_phases([(leaf, 1)]) else type(leaf).__name__
+
+
 def added_up(lines: Iterable[QueryLine]) -> tuple[QueryLine, ...]:
     """Equal queries of several fits on one line."""
     counts: dict[tuple, list[int]] = {}
     for line in lines:
-        count = counts.setdefault(line[:3], [0, 0])
+        count = counts.setdefault((*line[:3], line.noise), [0, 0])
         count[0] += line.planned
         count[1] += line.executed
-    return tuple(QueryLine(*key, *count) for key, count in counts.items())
+    return tuple(QueryLine(*key[:3], *count, key[3]) for key, count in counts.items())
 
 
 def from_plain(value: Any) -> tuple[QueryLine, ...]:
@@ -77,19 +94,29 @@ def _is_sound(line: QueryLine) -> bool:
 
     return (
         isinstance(line.name, str)
+        and isinstance(line.noise, str)
         and (line.noise_multiplier is None or positive(line.noise_multiplier))
         and (positive(line.sampling_rate) and line.sampling_rate <= 1)
-        and all(type(count) is int and count >= 0 for count in line[3:])
+        and all(type(count) is int and count >= 0 for count in (line.planned, line.executed))
         and line.executed <= line.planned
     )
 
 
 def make_up(lines: Iterable[QueryLine], event: Any, column: str) -> bool:
-    """Whether the queries in `column` ("planned" or "executed") are those of an event of Gaussians."""
-    found = gaussian_phases(phases(event))
-    if found is None:
+    """Whether the queries in `column` ("planned" or "executed") are those of an event."""
+    asked = [line for line in lines if getattr(line, column)]
+    parts = [(leaf, count, in_words(leaf)) for leaf, count in phases(event)]
+    others: dict[str, int] = {}
+    for line in asked:
+        if line.noise:
+            others[line.noise] = others.get(line.noise, 0) + getattr(line, column)
+    for _, count, words in parts:
+        if words:
+            others[words] = others.get(words, 0) - count
+    if any(others.values()):
         return False
-    rows = [(q.sampling_rate, q.noise_multiplier, getattr(q, column)) for q in lines if getattr(q, column)]
+    found = gaussian_phases((leaf, count) for leaf, count, words in parts if not words)
+    rows = [(q.sampling_rate, q.noise_multiplier, getattr(q, column)) for q in asked if not q.noise]
     if any(z is None for _, z, _ in rows):
         return False
     ours, theirs = _totals(rows), _totals(found)

@@ -8,12 +8,13 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Touch
-from skdp.contract.queries import Answers, ClippedSum, Counts, NormBelow, Query, Value
+from skdp.contract.prices import ADJACENCIES, Charge, Gaussian, Poisson, Response, Touch
+from skdp.contract.queries import Activations, Answers, ClippedSum, Counts, Labels, NormBelow, Query, Value
 from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
 
 __all__ = [
     "ADJACENCIES",
+    "Activations",
     "Answers",
     "Book",
     "Charge",
@@ -21,12 +22,14 @@ __all__ = [
     "Counts",
     "Executor",
     "Gaussian",
+    "Labels",
     "Model",
     "NormBelow",
     "Plan",
     "Poisson",
     "Public",
     "Query",
+    "Response",
     "Spender",
     "Touch",
     "Update",

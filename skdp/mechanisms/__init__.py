@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGD
+from skdp.mechanisms.neuraldp import NeuralDP
 
-__all__ = ["DPSGD", "MECHANISMS", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+__all__ = ["DPSGD", "MECHANISMS", "Mechanism", "NeuralDP", "TrainingPlan", "resolve_mechanism"]
 
-MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD}
+MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "neuraldp": NeuralDP}
 
 
 def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:

@@ -136,7 +136,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, programme))
+        warn_all(public_warnings(work, problem, programme))
         path = checkpoint and checkpoint.path
         book = FitBook()
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -192,7 +192,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             if problem.public != saved.public:
                 raise ValueError(f"the data has changed: the stopped fit saw {saved.public}, this is {problem.public}")
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, programme))
+            warn_all(public_warnings(work, problem, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip

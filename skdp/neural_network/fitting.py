@@ -186,8 +186,12 @@ class FitRun:
         engine = self._engine(module, self.loss, estimates)
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
+        weights = estimates.class_weights
+        weights = None if weights is None else torch.tensor(weights / weights.max(), dtype=torch.float32)
+        targets = rows.targets if programme.mechanism.labels_are_public else None
+        weights = weights if weights is None else weights.to(self.device)
         executor = TorchExecutor(
-            NetModel(module, trainable_parameters(module), self.device, self.loss),
+            NetModel(module, trainable_parameters(module), self.device, self.loss, weights, targets),
             rows,
             forward=trained,
             per_example=PerExample(trained),
@@ -220,8 +224,11 @@ class FitRun:
             # Leased steps are forfeited: the plan goes on behind them.
             spent = self.book.executed(self.book.reservation)
             restore_training(training, engine, average, state, max(spent[touch.name] for touch in plan.charge.touches))
+            state["spent"] = spent
         expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
         rehearsal = partial(executor.rehearse, expected)
+        if hasattr(plan, "rehearse"):
+            rehearsal = partial(plan.rehearse, executor.model, state)
         with worthwhile_threads(rehearsal) if self.device.type == "cpu" else nullcontext():
             complete = engine.run(
                 plan,

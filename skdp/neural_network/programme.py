@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skdp.accounting import Calibration, calibrate, noise_multiplier
-from skdp.contract import Charge, Plan, Public, Touch
+from skdp.contract import Charge, Gaussian, Plan, Public, Touch
 from skdp.mechanisms import Mechanism, TrainingPlan, resolve_mechanism
 from skdp.nets import resolve_module
 from skdp.neural_network.recipe import Recipe
@@ -89,14 +89,15 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
     given = given_settings(estimator, public)
     mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
-    spec = resolve_module(estimator.module)
+    mechanism = resolve_mechanism(estimator.mechanism)
+    spec = resolve_module(mechanism.default_module if estimator.module is None else estimator.module)
     settings = resolve_settings(public, mu, spec, given, epochs)
     training = TrainingPlan(settings.sampling_rate, settings.steps, settings.max_grad_norm, estimator.clipping)
-    mechanism = resolve_mechanism(estimator.mechanism)
+    signal = _squared_signal(mechanism.plan(public, training, 1.0).charge)
 
     def at(scale: float | None) -> tuple[Plan, dict[str, tuple[Touch, ...]], Charge]:
         plan = mechanism.plan(public, training, scale)
-        touches = {name: _touches(name, _estimate_multiplier(name, settings, scale)) for name in estimates}
+        touches = {name: _touches(name, scale and scale / math.sqrt(SHARES[name] * signal)) for name in estimates}
         extra = tuple(touch for group in touches.values() for touch in group)
         return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, public.unit)
 
@@ -152,14 +153,15 @@ def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
     return bounds_touches(name, multiplier and multiplier * math.sqrt(2))
 
 
-def _estimate_multiplier(name: str, settings: Recipe, scale: float | None) -> float | None:
-    """Multiplier of one release whose squared signal is a given share of the training's.
+def _squared_signal(charge: Charge) -> float:
+    """Squared signal of the training at scale 1, of which estimates get their shares.
 
-    The training's signal at multiplier z is that of the Gaussian limit, q sqrt(T (exp(1/z^2) - 1)); evaluated at a
-    fixed z of 1 for subsampled training, so that the estimate's multiplier stays proportional to `scale`.
+    Of T queries at multiplier z it is that of the Gaussian limit, q^2 T (exp(1/z^2) - 1); evaluated at a fixed z of 1
+    for subsampled training, so that an estimate's multiplier stays proportional to the scale. Noise of other kinds has
+    a price of its own, which does not follow the scale.
     """
-    if scale is None:
-        return None
-    rate, steps = settings.sampling_rate, settings.steps
-    signal = rate**2 * steps * (1.0 if rate == 1 else math.e - 1)
-    return scale / math.sqrt(SHARES[name] * signal)
+    gaussian = [touch for touch in charge.touches if isinstance(touch.noise, Gaussian)]
+    return sum(
+        t.sampler.rate**2 * t.count * (1.0 if t.sampler.rate == 1 else math.e - 1) / t.noise.combined**2
+        for t in gaussian
+    )

@@ -10,6 +10,8 @@ from skdp.training.independence import check_rows_independent
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import rows_per_pass
 from skdp.training.randomness import SecretRandomness
+from skdp.training.split import SplitNet, clip_rows
+from skdp.training.totals import noisy_activations
 
 __all__ = [
     "Captured",
@@ -19,11 +21,14 @@ __all__ = [
     "PerExample",
     "PrivateRows",
     "SecretRandomness",
+    "SplitNet",
     "TailAverage",
     "TorchExecutor",
     "check_callbacks",
     "check_rows_independent",
     "clip_factors",
+    "clip_rows",
     "clipped_gradient",
+    "noisy_activations",
     "rows_per_pass",
 ]
