@@ -84,9 +84,9 @@ class Response:
 
     Notes
     -----
-    *Formal guarantee.* A class is kept with probability :math:`1 - p + p/k`, any other is answered with :math:`p/k`. The
-    odds of an answer differ by at most their ratio between two classes (replace-one), and by less between a class and
-    the null row (zero-out). Every row answers, so their number is public and there is no bound under add-remove.
+    *Formal guarantee.* A class is kept with probability :math:`1 - p + p/k`, any other is answered with :math:`p/k`.
+    The odds of an answer differ by at most their ratio between two classes (replace-one), and by less between a class
+    and the null row (zero-out). Every row answers, so their number is public and there is no bound under add-remove.
 
     Examples
     --------

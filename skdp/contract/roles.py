@@ -91,8 +91,8 @@ class Plan(Protocol):
 
     `state` is a public dict that survives between steps (checkpointed); ``state["rng"]`` is the plan's own public
     generator. `step` is a generator of queries that returns an `Update`, or returns one directly when it asks
-    nothing. In a resumed fit ``state["spent"]`` tells how many queries of each touch are gone, by its name. A plan whose
-    steps are no clipped gradients has `rehearse(model, state)` as well, which times one and changes nothing.
+    nothing. In a resumed fit ``state["spent"]`` tells how many queries of each touch are gone, by its name. A plan
+    whose steps are no clipped gradients has `rehearse(model, state)` as well, which runs one and changes nothing.
     """
 
     charge: Charge

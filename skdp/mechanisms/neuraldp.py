@@ -60,11 +60,11 @@ class NeuralDP(Mechanism):
     Notes
     -----
     *Formal guarantee.* With clipped activations :math:`a_i` of norm at most :math:`C`, and zeros for the null row, a
-    release is a Gaussian mechanism of L2 sensitivity :math:`C` under zero-out, and :math:`2C` under replace-one, because
-    every row moves its own part of the answer only. :math:`T` releases at multiplier :math:`z` cost one Gaussian of
-    multiplier :math:`z/\sqrt T`. Training is a function of the release, of labels, and of what is public: the front is
-    frozen, and in training the net is run on made-up zeros with the released numbers in the place of the layer's output.
-    Labels are covered only with `label_epsilon`: k-ary randomised response, a uniform label for the null row, composed
+    release is a Gaussian mechanism of L2 sensitivity :math:`C` under zero-out, and :math:`2C` under replace-one,
+    because every row moves its own part of the answer only. :math:`T` releases at multiplier :math:`z` cost one
+    Gaussian of multiplier :math:`z/\sqrt T`. Training is a function of the release, of labels, and of what is public:
+    the front is frozen, and in training the net is run on made-up zeros with the released numbers in the place of the
+    layer's output. Labels are covered only with `label_epsilon`: k-ary randomised response, a uniform label for the null row, composed
     with the Gaussian by the accountant. All rows answer, so that their number is public: ``"add-remove"`` is refused.
 
     In what the estimator sets, `batch_size`, `max_epochs`, `lr` and `optimizer` are those of ordinary training on the
@@ -175,8 +175,8 @@ class NeuralDP(Mechanism):
             )
         if public.adjacency == "add-remove":
             raise ValueError(
-                "adjacency='add-remove' protects the number of rows, and NeuralDP releases one answer for each of them; "
-                "use adjacency='zero-out' or 'replace-one', or mechanism='dp-sgd'"
+                "adjacency='add-remove' protects the number of rows, and NeuralDP releases one answer for each of "
+                "them; use adjacency='zero-out' or 'replace-one', or mechanism='dp-sgd'"
             )
 
 
@@ -216,7 +216,7 @@ class NeuralDPPlan:
             return Update(self._gradient(model, state, rows))
 
     def rehearse(self, model: Model, state: dict) -> None:
-        """Time a step on what was released; changes nothing."""
+        """A step on what was released, to be timed; changes nothing."""
         with torch.random.fork_rng(devices=[]):
             self._gradient(model, state, torch.arange(min(self.batch, _PIECE), device=model.device))
 

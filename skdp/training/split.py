@@ -98,6 +98,9 @@ class SplitNet(nn.Module):
         check_supported(net)
         self.net, self.layer = net, layer
         self._zero = torch.zeros((1, *input_shape), dtype=torch.int64 if _vocabulary(net) else torch.float32)
+        for part in net.modules():  # a net that was split before, perhaps at another layer
+            for key in [key for key, hook in part._forward_hooks.items() if hook is _gate]:
+                del part._forward_hooks[key]
         if layer is not None:
             self._find().register_forward_hook(_gate)
         with torch.random.fork_rng(devices=[]), _evaluating(net):
@@ -110,7 +113,7 @@ class SplitNet(nn.Module):
         self.register_buffer("gain", torch.eye(self.width) if self.width <= _MOST_DIRECTIONS else torch.tensor(1.0))
 
     @torch.no_grad()
-    def follow_noise(self, released: Tensor, std: float) -> None:
+    def follow_noise(self, released: Tensor, std: float, rescale: bool = True) -> None:
         r"""Prepare for training on `released` and for predicting without noise: post-processing of the release.
 
         Noise in the inputs flattens what a net learns from them: a linear model's slope comes out too small by the
@@ -123,10 +126,12 @@ class SplitNet(nn.Module):
         released : tensor of shape (n, width)
         std : float
             Of the noise on each number.
+        rescale : bool, default=True
+            Whether activations are divided by the noise, where that is more than 1, before they go on.
         """
         if not std:
             return
-        if self.scale == 1:  # else the weights were made for another scale, by an earlier fit
+        if rescale and self.scale == 1:  # else the weights were made for another scale, by an earlier fit
             # Much noise would drive units into saturation and the learning rate out of bounds; little leaves all as is.
             self.scale.fill_(max(1.0, std))
         n, noise = len(released), std**2
@@ -216,7 +221,8 @@ class SplitNet(nn.Module):
             return tuple(input_shape)
         seen: list[Any] = []
         try:
-            self._run(x, lambda output: seen.append(output) or output)
+            # Copied, since what follows may write into it.
+            self._run(x, lambda output: seen.append(output.clone() if isinstance(output, Tensor) else output) or output)
         except _FAILURES as error:
             raise ValueError(
                 f"module={type(self.net).__name__} cannot take rows of shape {tuple(input_shape)}: {error}"
@@ -229,8 +235,8 @@ class SplitNet(nn.Module):
         (output,) = seen
         if not isinstance(output, Tensor) or not output.is_floating_point() or len(output) != len(x):
             raise UnsupportedModuleError(
-                f"layer={self.layer!r} gives {_described(output)} for {len(x)} rows; name a layer that gives one tensor "
-                "of floating point numbers with the rows along its first dimension"
+                f"layer={self.layer!r} gives {_described(output)} for {len(x)} rows; name a layer that gives one "
+                "tensor of floating point numbers with the rows along its first dimension"
             )
         self._check_frozen(output)
         self._check_records(x, output)
@@ -263,8 +269,8 @@ class SplitNet(nn.Module):
     def _check_the_only_way(self, x: Tensor, output: Tensor) -> None:
         fixed = torch.rand(output.shape, generator=torch.Generator().manual_seed(1)).to(output)
         watched = x.detach().clone().requires_grad_(x.is_floating_point())
-        one = self._run(watched, lambda output: fixed)
-        two = self._run(torch.zeros_like(x), lambda output: fixed)
+        one = self._run(watched, lambda output: fixed.clone())
+        two = self._run(torch.zeros_like(x), lambda output: fixed.clone())
         around = not _same(one, two)
         if watched.requires_grad and isinstance(one, Tensor) and one.requires_grad:
             # Last layers often start at zero and hide in numbers what the graph shows.

@@ -8,8 +8,20 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from suite import SLACK, Case, Killed, MechanismContract, assert_same_transcript, data, largest_move, measured
-from suite import neighbour, public_state, record, replay  # fmt: skip
+from suite import (  # fmt: skip
+    SLACK,
+    Case,
+    Killed,
+    MechanismContract,
+    assert_same_transcript,
+    data,
+    largest_move,
+    measured,
+    neighbour,
+    public_state,
+    record,
+    replay,
+)
 from torch import nn
 
 from skdp.mechanisms import NeuralDP
@@ -135,5 +147,8 @@ class TestNeuralDP(MechanismContract):
         ):
             model.fit(X, y)
         (book,) = books
-        assert sum(count for name, count in book.executed(book.reservation).items() if name in ("activations", "labels")) == 1
+        assert (
+            sum(count for name, count in book.executed(book.reservation).items() if name in ("activations", "labels"))
+            == 1
+        )
         assert model.privacy_.epsilon <= 3.0 and not hasattr(model, "classes_")

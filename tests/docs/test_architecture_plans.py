@@ -18,8 +18,7 @@ from skdp.exceptions import PlanViolationError
 from skdp.training import clipped_gradient
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "architecture.md"
-PLANS = ("importance", "released_once", "low_rank", "correlated", "by_person", "agent")
-ROWS = 50
+PLANS = ("importance", "low_rank", "correlated", "by_person", "agent")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +51,6 @@ class RowlessExecutor:
         kind, weights = type(value).__name__, list(self.model.parameters.values())
         if kind == "NormSum":
             return torch.tensor(400.0)
-        if kind == "Activations":
-            return torch.randn(ROWS, 4 if value.of == "features" else 2)
         if kind == "CarrierSum":
             views = zip(weights, value.views.values(), strict=True)
             return [torch.randn(s) for w, (a, b) in views for s in ((len(w), len(b)), (a.shape[1], w.shape[1]))]
