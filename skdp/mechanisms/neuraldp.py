@@ -64,8 +64,9 @@ class NeuralDP(Mechanism):
     because every row moves its own part of the answer only. :math:`T` releases at multiplier :math:`z` cost one
     Gaussian of multiplier :math:`z/\sqrt T`. Training is a function of the release, of labels, and of what is public:
     the front is frozen, and in training the net is run on made-up zeros with the released numbers in the place of the
-    layer's output. Labels are covered only with `label_epsilon`: k-ary randomised response, a uniform label for the null row, composed
-    with the Gaussian by the accountant. All rows answer, so that their number is public: ``"add-remove"`` is refused.
+    layer's output. Labels are covered only with `label_epsilon`: k-ary randomised response, a uniform label for the
+    null row, composed with the Gaussian by the accountant. All rows answer, so that their number is public:
+    ``"add-remove"`` is refused.
 
     In what the estimator sets, `batch_size`, `max_epochs`, `lr` and `optimizer` are those of ordinary training on the
     release, at no cost (with ``release="per-pass"`` the number of epochs is the number of releases). `max_grad_norm`

@@ -78,8 +78,8 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
     -----
     *Formal guarantee.* What `fit_transform` returns is (epsilon, delta)-differentially private for `adjacency`: every
     row moves its own entry by at most :math:`C` (zero-out) or :math:`2C` (replace-one), a Gaussian mechanism. Whatever
-    is trained on it is post-processing **of X**. The labels that a later step uses are not released here and not covered:
-    they are public as far as that step uses them. Two calls are two releases, whose costs add up
+    is trained on it is post-processing **of X**. The labels that a later step uses are not released here and not
+    covered: they are public as far as that step uses them. Two calls are two releases, whose costs add up
     (`skdp.accounting.compose`).
 
     Examples
