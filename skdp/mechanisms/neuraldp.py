@@ -195,8 +195,7 @@ class NeuralDPPlan:
     def begin(self, model: Model, state: dict) -> Generator[Query, Answers, None]:
         """Ask for the labels, where they are protected, and for the first activations."""
         touch, net = self.charge.touches[0], model.module
-        if touch.noise is None:
-            net.bound.fill_(math.inf)
+        net.bound.fill_(net.max_norm if touch.noise else math.inf)  # whatever an earlier fit left there
         state["released"] = 0
         for labels in self.charge.touches[1:]:
             (state["labels"],) = yield Query(labels, (Labels(self.classes),))

@@ -17,7 +17,7 @@ from torch import nn
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, Charge, Gaussian, Poisson, Public, Touch
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning
+from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.nets import RandomProjection
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
@@ -363,4 +363,6 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
             found.append((InsecureNoiseWarning, message))
         if self.epsilon is not None and math.isinf(self.epsilon):
             found.append((NotPrivateWarning, "epsilon=inf: this release is NOT PRIVATE"))
+        elif self.epsilon is not None and self.epsilon > 10:
+            found.append((WeakPrivacyWarning, f"epsilon={self.epsilon:g} is more than 10 and protects little"))
         return found

@@ -70,6 +70,8 @@ class SplitNet(nn.Module):
     ----------
     width : int
         Number of activations of a record.
+    max_norm : float
+        The bound that was asked for.
     bound, scale, center, gain : tensors
         Clip norm; what activations are divided by before they go on; and the map `center + (a - center) @ gain` of
         activations without noise (see `follow_noise`). Buffers, so that they travel with the weights.
@@ -106,8 +108,8 @@ class SplitNet(nn.Module):
         with torch.random.fork_rng(devices=[]), _evaluating(net):
             self._shape = self._checked(input_shape)
         self.width = math.prod(self._shape)
-        bound = math.sqrt(self.width / 3) if bound == "auto" else float(bound)
-        self.register_buffer("bound", torch.tensor(bound))
+        self.max_norm = math.sqrt(self.width / 3) if bound == "auto" else float(bound)
+        self.register_buffer("bound", torch.tensor(self.max_norm))
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("center", torch.zeros(self.width))
         self.register_buffer("gain", torch.eye(self.width) if self.width <= _MOST_DIRECTIONS else torch.tensor(1.0))
@@ -136,7 +138,10 @@ class SplitNet(nn.Module):
             self.scale.fill_(max(1.0, std))
         n, noise = len(released), std**2
         self.center.copy_(released.double().mean(0))
-        unsure = 2 * noise * math.sqrt((self.width if self.gain.ndim else 1 / self.width) / n) + 2 * noise / n
+        per_row = (self.width if self.gain.ndim else 1 / self.width) / n
+        unsure = noise * (
+            2 * math.sqrt(per_row) + per_row
+        )  # how far noise alone may spread variances (Marchenko-Pastur)
         centered = released - self.center
         if not self.gain.ndim:
             signal = max(0.0, float(centered.double().square().mean()) - noise) + unsure
@@ -155,9 +160,9 @@ class SplitNet(nn.Module):
 
     @torch.no_grad()
     def activations(self, x: Tensor) -> Tensor:
-        """Un-clipped activations of each record, of shape (batch, width), with the front in evaluation mode."""
+        """Un-clipped float32 activations of each record, (batch, width), with the front in evaluation mode."""
         with _evaluating(self.net):
-            return self._front(x).flatten(1)
+            return self._front(x).reshape(len(x), -1).float()
 
     def rest(self, activations: Tensor) -> Tensor:
         """Outputs of the net when the layer gives these activations; no record takes part."""
@@ -168,16 +173,16 @@ class SplitNet(nn.Module):
             for part in list(self.net)[list(self.net._modules).index(self.layer) + 1 :]:
                 onwards = part(onwards)
             return onwards
-        made_up = self._zero.expand(len(activations), *self._zero.shape[1:]).to(activations.device)
+        made_up = self._zero.to(activations.device).expand(len(activations), *self._zero.shape[1:])
         return self._run(made_up, lambda output: onwards)
 
     def _stretched(self, output: Tensor) -> Tensor:
         """Clipped activations without noise, on the scale on which those with noise trained the rest."""
-        beyond = clip_rows(output.flatten(1), self.bound) - self.center
+        beyond = clip_rows(output.reshape(len(output), -1).float(), self.bound) - self.center
         return self.center + (beyond @ self.gain if self.gain.ndim else beyond * self.gain)
 
     def _onwards(self, activations: Tensor) -> Tensor:
-        return (activations / self.scale).view(-1, *self._shape)
+        return (activations / self.scale).view(-1, *self._shape).to(self._dtype)
 
     def _front(self, x: Tensor) -> Tensor:
         if self.layer is None:
@@ -218,6 +223,7 @@ class SplitNet(nn.Module):
                     "layer=None would release the tokens themselves, which noise makes into no tokens; name the "
                     "embedding, with frozen public weights, as layer="
                 )
+            self._dtype = x.dtype
             return tuple(input_shape)
         seen: list[Any] = []
         try:
@@ -241,6 +247,7 @@ class SplitNet(nn.Module):
         self._check_frozen(output)
         self._check_records(x, output)
         self._check_the_only_way(x, output)
+        self._dtype = output.dtype
         return tuple(output.shape[1:])
 
     def _check_frozen(self, output: Tensor) -> None:

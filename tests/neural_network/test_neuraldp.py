@@ -345,7 +345,7 @@ def test_class_weights_reach_training(blobs):
     X, y = blobs
     for mechanism in (NeuralDP(), NeuralDP(label_epsilon=2.0)):
         even, tilted = (
-            classifier(mechanism, class_weight=w, epsilon=20.0, insecure_noise_seed=0, max_epochs=20).fit(X, y)
+            classifier(mechanism, class_weight=w, epsilon=20.0, insecure_noise_seed=0, max_epochs=10).fit(X, y)
             for w in (None, {0: 0.1, 1: 1.0})
         )
         assert tilted.predict(X).mean() > even.predict(X).mean() + 0.1
@@ -362,13 +362,13 @@ def test_prediction_is_deterministic_and_clips(blobs):
 def test_learns_what_it_can():
     """Few columns, many rows: well above the prior, also with protected labels and unequal classes."""
     rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, size=(20_000, 4))
+    X = rng.uniform(-1, 1, size=(10_000, 4))
     y = (X[:, 0] + 0.5 * X[:, 1] > 0.5).astype(int)
     assert y.mean() < 0.26
     for mechanism in (NeuralDP(), NeuralDP(label_epsilon=1.5)):
-        model = classifier(mechanism, batch_size="auto", max_epochs="auto").fit(X, y)
-        assert model.score(X, y) > 0.85
-    assert classifier(module="mlp", batch_size=500, max_epochs=10).fit(X, y).score(X, y) > 0.85
+        model = classifier(mechanism, batch_size="auto", max_epochs="auto", epsilon=4.0).fit(X, y)
+        assert model.score(X, y) > 0.8
+    assert classifier(module="mlp", batch_size=500, max_epochs=5, epsilon=4.0).fit(X, y).score(X, y) > 0.8
 
 
 # ------------------------------------------------------------------ scikit-learn, checkpoints, interruption
@@ -392,6 +392,15 @@ def test_warm_start_composes_and_keeps_the_scale(blobs):
     model.set_params(epsilon=1.0).fit(*blobs)
     assert float(model.module_.scale) == scale > 1
     assert 3.0 < model.privacy_.epsilon < 4.0
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_private_fit_after_one_without_noise_clips_again(blobs):
+    model = classifier(warm_start=True, epsilon=float("inf")).fit(*blobs)
+    assert math.isinf(float(model.module_.bound))
+    model.set_params(epsilon=1.0).fit(*blobs)
+    assert float(model.module_.bound) == pytest.approx(math.sqrt(4 / 3))
+    assert np.isfinite(model.predict_proba(blobs[0])).all()
 
 
 class Stop(Callback):

@@ -100,6 +100,38 @@ def test_images_and_tokens():
         SplitNet(words, None, (4,))
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
+def test_other_number_types_are_clipped_in_float32(kind):
+    """A product rounded to bfloat16 may be longer than its bound by half a percent."""
+
+    class Cast(nn.Module):
+        def forward(self, x):
+            return x.to(kind)
+
+    net = nn.Sequential(Cast(), nn.Linear(4, 1).to(kind))
+    split, x = SplitNet(net, "0", (4,), bound=0.3).eval(), torch.randn(500, 4) * 10
+    assert split.activations(x).dtype == torch.float32 and split(x).dtype == kind
+    assert clip_rows(split.activations(x), 0.3).norm(dim=1).max() <= 0.3 * (1 + 1e-6)
+
+
+def test_one_number_per_row_without_a_dimension():
+    class Sum(nn.Module):
+        def forward(self, x):
+            return x.sum(1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.sum, self.head = Sum(), nn.Linear(1, 1)
+
+        def forward(self, x):
+            return self.head(self.sum(x)[:, None])
+
+    split, x = SplitNet(Net(), "sum", (4,), bound=0.5), torch.randn(5, 4)
+    assert split.activations(x).shape == (5, 1)
+    torch.testing.assert_close(split(x), split.rest(clip_rows(split.activations(x), 0.5)))
+
+
 def test_nothing_is_dropped_from_a_release():
     net = nn.Sequential(nn.Dropout(0.9), nn.Linear(4, 1))
     split, x = SplitNet(net, "0", (4,), bound=9.0).train(), torch.ones(20, 4)
