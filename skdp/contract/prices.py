@@ -90,8 +90,8 @@ class Response:
 
     Examples
     --------
-    >>> Response.at(1.0, 2)
-    Response(noise_parameter=0.5378828427399902, classes=2)
+    >>> round(Response.at(1.0, 2).noise_parameter, 3)
+    0.538
     """
 
     noise_parameter: float
