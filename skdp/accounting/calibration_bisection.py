@@ -38,12 +38,13 @@ def bisect(
 
     high = 1.0
     while cost(high) > epsilon:
-        high *= 2
-        if high > _MOST_NOISE:
+        # What follows the scale costs next to nothing at the largest, and the rest costs what it costs at any.
+        if high == 1 and (least := cost(_MOST_NOISE)) > epsilon:
             raise CalibrationError(
-                f"epsilon={epsilon!r}, delta={delta!r} is out of reach: a scale of {high:.0e} still costs "
-                f"{cost(high):.4g}; raise epsilon or ask for fewer queries"
+                f"epsilon={epsilon!r}, delta={delta!r} is out of reach: a scale of {_MOST_NOISE:.0e} still costs "
+                f"{least:.4g}{_fixed(charge_at)}; raise epsilon or ask for fewer queries"
             )
+        high *= 2
     low = high / 2
     while low > LEAST_MULTIPLIER and cost(low) <= epsilon:
         low, high = low / 2, low
@@ -53,3 +54,10 @@ def bisect(
     charge = charge_at(high)
     name = accountants.which_accountant(charge.event(), charge.adjacency, accountant, delta)
     return high, cost(high), name
+
+
+def _fixed(charge_at: Callable[[float], Charge]) -> str:
+    """Names of the touches whose noise no scale changes, for a message."""
+    pairs = zip(charge_at(1.0).touches, charge_at(2.0).touches, strict=True)
+    names = [repr(one.name) for one, two in pairs if one.count and one == two]
+    return f", which is the price of {', '.join(names)} (give them more noise)" if names else ""

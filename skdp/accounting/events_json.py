@@ -10,14 +10,16 @@ from typing import Any
 import attr
 from dp_accounting import dp_event
 
-from skdp.contract import Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Touch
+from skdp.contract import Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Response, Touch
 
 _EVENTS = {
     name: kind
     for name, kind in vars(dp_event).items()
     if isinstance(kind, type) and issubclass(kind, dp_event.DpEvent) and kind is not dp_event.DpEvent
 }
-_PRICES = {kind.__name__: kind for kind in (Charge, Touch, Poisson, FixedOrder, CyclicPoisson, Gaussian, Correlated)}
+_PRICES = {
+    kind.__name__: kind for kind in (Charge, Touch, Poisson, FixedOrder, CyclicPoisson, Gaussian, Correlated, Response)
+}
 
 
 def event_to_dict(event: dp_event.DpEvent) -> dict[str, Any]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from dp_accounting import dp_event
+
 from skdp.accounting.relations import gaussian_phases, phases
 from skdp.contract import Charge, CyclicPoisson, Poisson
 
@@ -23,6 +25,8 @@ class QueryLine(NamedTuple):
         How many queries were paid for, and how many were asked.
     groups : int
         Number of groups of rows that take turns; 1 where every query may see any row.
+    noise : str
+        Noise that is not Gaussian, in words.
 
     Examples
     --------
@@ -38,6 +42,7 @@ class QueryLine(NamedTuple):
     planned: int
     executed: int
     groups: int = 1
+    noise: str = ""
 
     def phase(self, column: str) -> tuple[float, float | None, int]:
         """What the queries in `column` ("planned" or "executed") are to one row: its rate, the noise, its turns."""
@@ -55,10 +60,22 @@ def query_lines(charge: Charge, executed: Mapping[str, int]) -> tuple[QueryLine,
             touch.count,
             executed.get(touch.name, 0),
             touch.sampler.groups,
+            in_words(touch.event(1)) if touch.noise else "",
         )
         for touch in charge.touches
         if touch.count
     )
+
+
+def in_words(event: dp_event.DpEvent) -> str:
+    """Noise that is not Gaussian in words, empty for Gaussians."""
+    leaf = next((leaf for leaf, _ in phases(event)), dp_event.NoOpDpEvent())
+    match leaf:
+        case dp_event.RandomizedResponseDpEvent(noise_parameter=p, num_buckets=k):
+            return f"randomised response of {k} classes, kept with probability {1 - p + p / k:.6g}"
+        case dp_event.NoOpDpEvent():
+            return ""
+    return "" if gaussian_phases([(leaf, 1)]) else type(leaf).__name__
 
 
 def added_up(lines: Iterable[QueryLine]) -> tuple[QueryLine, ...]:
@@ -66,7 +83,7 @@ def added_up(lines: Iterable[QueryLine]) -> tuple[QueryLine, ...]:
     merged: list[QueryLine] = []
     places: dict[tuple, int] = {}
     for line in lines:
-        place = places.setdefault(line[:3], len(merged)) if line.groups == 1 else len(merged)
+        place = places.setdefault((*line[:3], line.noise), len(merged)) if line.groups == 1 else len(merged)
         if place == len(merged):
             merged.append(line)
         else:
@@ -92,6 +109,7 @@ def _is_sound(line: QueryLine) -> bool:
 
     return (
         isinstance(line.name, str)
+        and isinstance(line.noise, str)
         and (line.noise_multiplier is None or positive(line.noise_multiplier))
         and (positive(line.sampling_rate) and line.sampling_rate <= 1)
         and all(type(count) is int and count >= 0 for count in (line.planned, line.executed))
@@ -102,11 +120,20 @@ def _is_sound(line: QueryLine) -> bool:
 
 
 def make_up(lines: Iterable[QueryLine], event: Any, column: str) -> bool:
-    """Whether the queries in `column` ("planned" or "executed") are those of an event of Gaussians."""
-    found = gaussian_phases(phases(event))
-    if found is None:
+    """Whether the queries in `column` ("planned" or "executed") are those of an event."""
+    asked = [line for line in lines if getattr(line, column)]
+    parts = [(leaf, count, in_words(leaf)) for leaf, count in phases(event)]
+    others: dict[str, int] = {}
+    for line in asked:
+        if line.noise:
+            others[line.noise] = others.get(line.noise, 0) + getattr(line, column)
+    for _, count, words in parts:
+        if words:
+            others[words] = others.get(words, 0) - count
+    if any(others.values()):
         return False
-    rows = [line.phase(column) for line in lines if getattr(line, column)]
+    found = gaussian_phases((leaf, count) for leaf, count, words in parts if not words)
+    rows = [line.phase(column) for line in asked if not line.noise]
     if any(z is None for _, z, _ in rows):
         return False
     ours, theirs = _totals(rows), _totals(found)

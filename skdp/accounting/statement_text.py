@@ -172,6 +172,7 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
 
 def _query(line: QueryLine, unit: str) -> str:
     noise = "no noise" if line.noise_multiplier is None else f"noise multiplier {line.noise_multiplier:.6g}"
+    noise = line.noise or noise
     count = f"{line.planned} quer{'y' if line.planned == 1 else 'ies'}"
     asked = "" if line.executed == line.planned else f" paid for, {line.executed} asked"
     return f"{line.name}: {noise}, {count}{asked}, sampling rate {_rate(line.sampling_rate, unit, line.groups)}"

@@ -8,13 +8,25 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.prices import ADJACENCIES, Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Touch
+from skdp.contract.prices import (
+    ADJACENCIES,
+    Charge,
+    Correlated,
+    CyclicPoisson,
+    FixedOrder,
+    Gaussian,
+    Poisson,
+    Response,
+    Touch,
+)
 from skdp.contract.queries import (
     CLIPPINGS,
+    Activations,
     Answers,
     CarrierSum,
     ClippedSum,
     Counts,
+    Labels,
     NormBelow,
     NormSum,
     Query,
@@ -26,6 +38,7 @@ from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Up
 __all__ = [
     "ADJACENCIES",
     "CLIPPINGS",
+    "Activations",
     "Answers",
     "Book",
     "CarrierSum",
@@ -37,6 +50,7 @@ __all__ = [
     "Executor",
     "FixedOrder",
     "Gaussian",
+    "Labels",
     "Model",
     "NormBelow",
     "NormSum",
@@ -44,6 +58,7 @@ __all__ = [
     "Poisson",
     "Public",
     "Query",
+    "Response",
     "Spender",
     "ThinnedSum",
     "Touch",

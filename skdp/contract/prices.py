@@ -263,6 +263,57 @@ class Correlated:
 
 
 @dataclass(frozen=True)
+class Response:
+    """Randomised response: the class of each row, or with probability `noise_parameter` one drawn from all alike.
+
+    A null row has no class, and answers with one drawn from all alike.
+
+    Parameters
+    ----------
+    noise_parameter : float
+        In (0, 1].
+    classes : int
+        At least 2.
+
+    Notes
+    -----
+    *Formal guarantee.* A class is kept with probability :math:`1 - p + p/k`, any other is answered with :math:`p/k`.
+    The odds of an answer differ by at most their ratio between two classes (replace-one), and by less between a class
+    and the null row (zero-out). Every row answers, so their number is public and there is no bound under add-remove.
+
+    Examples
+    --------
+    >>> round(Response.at(1.0, 2).noise_parameter, 3)
+    0.538
+    """
+
+    noise_parameter: float
+    classes: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.noise_parameter <= 1 or self.classes < 2:
+            raise ValueError(f"{self} needs a noise_parameter in (0, 1] and at least 2 classes")
+
+    @classmethod
+    def at(cls, epsilon: float, classes: int) -> Response:
+        """The response whose odds differ by exactly the factor ``exp(epsilon)`` between two classes."""
+        return cls(float(classes / (np.exp(epsilon) + classes - 1)), classes)
+
+    @property
+    def multipliers(self) -> tuple[float, ...]:
+        """The noise parameter of its one value."""
+        return (self.noise_parameter,)
+
+    @property
+    def combined(self) -> None:
+        """No Gaussian costs what this does."""
+
+    def event(self, sampler: Poisson, count: int) -> dp_event.DpEvent:
+        """`count` responses of all rows."""
+        return sampler.event(dp_event.RandomizedResponseDpEvent(self.noise_parameter, self.classes), count)
+
+
+@dataclass(frozen=True)
 class Touch:
     """One line of the price list: hashable, public, fixed before a row is read.
 
@@ -272,7 +323,7 @@ class Touch:
         Unique within its charge, for instance ``"gradient"``.
     sampler : Poisson, FixedOrder or CyclicPoisson
         Which rows a query sees.
-    noise : Gaussian, Correlated or None
+    noise : Gaussian, Correlated, Response or None
         How answers are noised; None is no noise, whose epsilon is infinite.
     count : int
         How many queries may be asked.
@@ -286,7 +337,7 @@ class Touch:
 
     name: str
     sampler: Sampler
-    noise: Gaussian | Correlated | None
+    noise: Gaussian | Correlated | Response | None
     count: int
 
     def __post_init__(self) -> None:

@@ -184,6 +184,49 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
+class Activations:
+    """Every row's activations where the net is split, brought under `bound` in L2 norm; a null row gives zeros.
+
+    One vector per row and no sum over them: the number of rows is public, and a sampler has to take all of them.
+
+    Parameters
+    ----------
+    bound : float
+        Clip norm over all of a row's activations; ``inf`` leaves them as they are (only together with no noise).
+
+    Examples
+    --------
+    >>> Activations(2.0).sensitivity
+    2.0
+    """
+
+    bound: float
+
+    @property
+    def sensitivity(self) -> float:
+        """The clip norm: the null row's zeros are that far away at most."""
+        return self.bound
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Every row's class, for a touch whose noise is a `Response`.
+
+    Parameters
+    ----------
+    classes : int
+
+    Examples
+    --------
+    >>> Labels(3).sensitivity
+    1.0
+    """
+
+    classes: int
+    sensitivity: float = field(default=1.0, init=False)
+
+
+@dataclass(frozen=True, eq=False)
 class Query:
     """Values that are all answered from one sample of `touch`, at the model's current public weights.
 

@@ -74,12 +74,17 @@ class Update:
 
 
 class Model(Protocol):
-    """Public view of the net in training: no rows. `loss` maps outputs and targets to one number per record."""
+    """Public view of the net in training: no rows. `loss` maps outputs and targets to one number per record.
+
+    `class_weights` are public or released; `targets` is None unless the mechanism takes the labels as public.
+    """
 
     module: Any
     parameters: Mapping[str, Any]
     device: Any
     loss: Callable[[Any, Any], Any]
+    class_weights: Any
+    targets: Any
 
 
 class Plan(Protocol):
@@ -88,7 +93,8 @@ class Plan(Protocol):
     `state` is a public dict that survives between steps (checkpointed); ``state["rng"]`` is the plan's own public
     generator, ``state["step"]`` the number of finished steps. In a resumed fit ``state["spent"]`` says, by touch name,
     how many queries were spent or forfeited when it went on. `step` is a generator of queries that returns an `Update`,
-    or returns one directly when it asks nothing.
+    or returns one directly when it asks nothing. A plan whose steps are no clipped gradients has
+    `rehearse(model, state)` as well, which runs one and changes nothing.
     """
 
     charge: Charge

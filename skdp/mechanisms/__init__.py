@@ -6,11 +6,18 @@ from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_ftrl import DPFTRL
 from skdp.mechanisms.dp_sgd import DPSGD
 from skdp.mechanisms.dpis import DPIS
+from skdp.mechanisms.neuraldp import NeuralDP
 from skdp.mechanisms.rgp import RGP
 
-__all__ = ["DPFTRL", "DPIS", "DPSGD", "MECHANISMS", "RGP", "Mechanism", "TrainingPlan", "resolve_mechanism"]
+__all__ = ["DPFTRL", "DPIS", "DPSGD", "MECHANISMS", "RGP", "Mechanism", "NeuralDP", "TrainingPlan", "resolve_mechanism"]
 
-MECHANISMS: dict[str, type[Mechanism]] = {"dp-sgd": DPSGD, "dpis": DPIS, "rgp": RGP, "dp-ftrl": DPFTRL}
+MECHANISMS: dict[str, type[Mechanism]] = {
+    "dp-sgd": DPSGD,
+    "dpis": DPIS,
+    "rgp": RGP,
+    "neuraldp": NeuralDP,
+    "dp-ftrl": DPFTRL,
+}
 
 
 def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:

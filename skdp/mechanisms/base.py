@@ -52,7 +52,21 @@ class TrainingPlan:
 
 
 class Mechanism(BaseEstimator, ABC):
-    """A specification of private training; carries only its own parameters, no state and no data."""
+    """A specification of private training; carries only its own parameters, no state and no data.
+
+    Attributes
+    ----------
+    default_module : None or str
+        What ``module=None`` stands for; None is the default net for tables.
+    labels_are_public : bool
+        Whether `Model.targets` holds the labels: then `taken_as_public` has to say so.
+    weighs_rows : bool
+        Whether sample weights other than 0 reach training.
+    """
+
+    default_module = None
+    labels_are_public = False
+    weighs_rows = True
 
     @abstractmethod
     def plan(self, public: Public, training: TrainingPlan, scale: float | None) -> Plan:

@@ -145,7 +145,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, programme) + signal_warnings(programme), level=5)
+        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme), level=5)
         path = checkpoint and checkpoint.path
         book = FitBook()
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -203,7 +203,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
                 )
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, programme), level=4)
+            warn_all(public_warnings(work, problem, programme), level=4)
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip

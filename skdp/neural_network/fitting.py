@@ -196,8 +196,12 @@ class FitRun:
         module, given = self.module, self.estimator.max_physical_batch_size
         with scratch_buffers(module), self.randomness.net_draws():
             trained, rows = precomputed(module, self._private_rows(estimates))
+        weights = estimates.class_weights
+        weights = None if weights is None else torch.tensor(weights / weights.max(), dtype=torch.float32)
+        targets = rows.targets if self.programme.mechanism.labels_are_public else None
+        weights = weights if weights is None else weights.to(self.device)
         return TorchExecutor(
-            NetModel(module, trainable_parameters(module), self.device, self.loss),
+            NetModel(module, trainable_parameters(module), self.device, self.loss, weights, targets),
             rows,
             forward=trained,
             per_example=PerExample(trained),
@@ -233,6 +237,8 @@ class FitRun:
             state["spent"] = spent
         expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
         rehearsal = partial(executor.rehearse, expected)
+        if hasattr(plan, "rehearse"):
+            rehearsal = partial(plan.rehearse, executor.model, state)
         with worthwhile_threads(rehearsal) if self.device.type == "cpu" else nullcontext():
             complete = engine.run(
                 plan,

@@ -35,7 +35,7 @@ class Problem:
     inputs : ndarray of shape (n, ...)
         float64 features, or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
-        Class indices or raw regression targets.
+        Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
     weights : ndarray of shape (n,) or None
         Sample weights; 0 for null rows.
     public : Public
@@ -47,6 +47,8 @@ class Problem:
         What the guarantee rests on, in words, for the statement.
     vocabulary : int or None
         Number of tokens that an embedding looks up, where the features are tokens.
+    weighted : bool
+        Whether sample weights were passed.
     """
 
     inputs: np.ndarray
@@ -58,6 +60,7 @@ class Problem:
     warnings: tuple[str, ...] = ()
     assumptions: tuple[str, ...] = ()
     vocabulary: int | None = None
+    weighted: bool = False
 
     @property
     def tokens(self) -> bool:
@@ -109,8 +112,8 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
                      "binary" if len(classes) == 2 else "multiclass")  # fmt: skip
     inputs, weights = _nulled(inputs, weights, null)
     return Problem(
-        inputs, np.where(null, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
-        estimator._vocabulary,
+        inputs, np.where(index < 0, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
+        estimator._vocabulary, sample_weight is not None,
     )  # fmt: skip
 
 
@@ -123,10 +126,10 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     targets = y.reshape(len(y), -1)
     public = _public(estimator, inputs, targets.shape[1], "regression")
     inputs, weights = _nulled(inputs, weights, null)
-    targets = np.where(null[:, None], 0.0, targets)
+    targets = np.where(np.isfinite(targets), targets, 0.0)
     return Problem(
         inputs, targets[:, 0] if y.ndim == 1 else targets, weights, public, None, tuple(facts), (), assumptions,
-        estimator._vocabulary,
+        estimator._vocabulary, sample_weight is not None,
     )  # fmt: skip
 
 

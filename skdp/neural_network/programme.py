@@ -94,7 +94,9 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
     given = given_settings(estimator, public)
     mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
-    spec = resolve_module(estimator.module, public.input_shape)
+    mechanism = resolve_mechanism(estimator.mechanism)
+    module = mechanism.default_module if estimator.module is None else estimator.module
+    spec = resolve_module(module, public.input_shape)
     settings = resolve_settings(public, mu, spec, given, epochs, estimator.clipping)
     training = TrainingPlan(
         settings.sampling_rate,
@@ -103,7 +105,6 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         estimator.clipping,
         None if math.isinf(estimator.epsilon or math.inf) else affordable,
     )
-    mechanism = resolve_mechanism(estimator.mechanism)
 
     def at(scale: float | None) -> tuple[Plan, dict[str, tuple[Touch, ...]], Charge]:
         plan = mechanism.plan(public, training, scale)
@@ -166,13 +167,15 @@ def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
 def _estimate_multiplier(name: str, training: Charge, scale: float | None) -> float | None:
     """Multiplier of one release whose squared signal is a given share of the training's.
 
-    The training's signal at multiplier z is that of the Gaussian limit, q sqrt(T (exp(1/z^2) - 1)); evaluated at a
-    fixed z of 1 for subsampled training, so that the estimate's multiplier stays proportional to `scale`.
+    Of T queries at multiplier z that is, in the Gaussian limit, q^2 T (exp(1/z^2) - 1); evaluated at a fixed z of 1 for
+    subsampled training, so that the estimate's multiplier stays proportional to `scale`. Noise of other kinds has a
+    price of its own, which does not follow the scale.
     """
     if scale is None:
         return None
+    phases = [gaussian_phases([leaf]) for leaf in leaves(training.event())]
     signal = sum(
         count * (scale / z) ** 2 * (1.0 if rate == 1 else rate**2 * (math.e - 1))
-        for rate, z, count in gaussian_phases(leaves(training.event()))
-    )
+        for phase in phases if phase for rate, z, count in phase
+    )  # fmt: skip
     return scale / math.sqrt(SHARES[name] * signal)

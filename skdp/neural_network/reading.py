@@ -15,8 +15,8 @@ from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_labels", "read_numbers",
-    "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_features",
+    "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -27,16 +27,9 @@ PIXELS = (0.0, 255.0)
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
-    X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
     if not reset:
         _check_shape(np.shape(X)[1:], estimator._record_shape)
-    try:
-        X = validate_data(
-            estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=1,
-        )  # fmt: skip
-    except (TypeError, ValueError) as error:
-        raise type(error)(_without_values(str(error))) from None
+    X = read_features(estimator, X, reset=reset)
     if reset:
         estimator._record_shape = X.shape[1:]
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
@@ -46,6 +39,18 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         known = (X >= 0) & (X < estimator._vocabulary) & (X % 1 == 0)
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
+
+
+def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
+    """Features as an array of numbers; names and number of columns are checked."""
+    X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
+    try:
+        return validate_data(
+            estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
+            ensure_min_samples=1,
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise type(error)(_without_values(str(error))) from None
 
 
 def read_labels(y: Any, on_invalid: str) -> np.ndarray | None:

@@ -9,7 +9,13 @@ from typing import Any
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning, WeakSignalWarning
+from skdp.exceptions import (
+    InsecureNoiseWarning,
+    NotPrivateWarning,
+    PrivacyLeakWarning,
+    WeakPrivacyWarning,
+    WeakSignalWarning,
+)
 from skdp.nets.step_length import count_variables
 
 __all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
@@ -21,7 +27,7 @@ _FEW_ROWS = 100
 _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 
-def public_warnings(estimator: Any, programme: Any) -> list[tuple[type[Warning], str]]:
+def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before anything is spent, from public facts alone."""
     found: list[tuple[type[Warning], str]] = []
     n, delta, epsilon = programme.public.n, programme.delta, estimator.epsilon
@@ -31,6 +37,16 @@ def public_warnings(estimator: Any, programme: Any) -> list[tuple[type[Warning],
     if programme.scale is None:
         found.append((NotPrivateWarning, "epsilon=inf: this fit is NOT PRIVATE"))
         return found
+    mechanism = programme.mechanism
+    for fact in mechanism.taken_as_public():
+        message = f"mechanism={type(mechanism).__name__}: the guarantee does not cover {fact}"
+        found.append((PrivacyLeakWarning, message))
+    if problem.weighted and not mechanism.weighs_rows:
+        message = (
+            f"sample_weight: with mechanism={type(mechanism).__name__} a weight of 0 makes a null row, and no other "
+            "weight reaches training, which sees no record; use class_weight, or mechanism='dp-sgd'"
+        )
+        found.append((UserWarning, message))
     if epsilon is not None and _WEAK_EPSILON < epsilon < math.inf:
         message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
         found.append((WeakPrivacyWarning, message))
@@ -92,7 +108,7 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         assumptions.append("the weights in init_params were made from public data")
     if estimator.validation_public is not None:
         assumptions.append("the rows in validation_public are public")
-    notes = [message for _, message in public_warnings(estimator, programme)]
+    notes = [message for _, message in public_warnings(estimator, problem, programme)]
     return PrivacyStatement.from_charge(
         programme.charge,
         programme.delta,

@@ -11,7 +11,9 @@ from skdp.training.independence import check_rows_independent
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import rows_per_pass
 from skdp.training.randomness import SecretRandomness
+from skdp.training.split import SplitNet, clip_rows
 from skdp.training.thinning import thinning_factors
+from skdp.training.totals import noisy_activations
 
 __all__ = [
     "Captured",
@@ -21,12 +23,15 @@ __all__ = [
     "PerExample",
     "PrivateRows",
     "SecretRandomness",
+    "SplitNet",
     "TailAverage",
     "TorchExecutor",
     "check_callbacks",
     "check_rows_independent",
     "clip_factors",
+    "clip_rows",
     "clipped_gradient",
+    "noisy_activations",
     "rows_per_pass",
     "thinning_factors",
 ]

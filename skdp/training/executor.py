@@ -43,6 +43,10 @@ class NetModel:
     device : torch.device
     loss : callable
         ``loss(outputs, targets)`` of shape (batch,).
+    class_weights : tensor of shape (n_classes,) or None
+        Public or released; for mechanisms whose steps see no row that they could weigh.
+    targets : tensor of shape (n, ...) or None
+        Only where the mechanism takes the labels as public.
 
     Examples
     --------
@@ -56,6 +60,8 @@ class NetModel:
     parameters: dict[str, nn.Parameter]
     device: torch.device
     loss: Callable[[Tensor, Tensor], Tensor]
+    class_weights: Tensor | None = None
+    targets: Tensor | None = None
 
 
 def shaped(flat: Tensor, shapes: list[torch.Size]) -> list[Tensor]:

@@ -120,6 +120,10 @@ class SecretRandomness:
         """Independent standard normal float64 numbers, for releases on arrays."""
         return self._noise.standard_normal(shape)
 
+    def array_uniform(self, shape: tuple[int, ...]) -> np.ndarray:
+        """Independent float64 numbers, uniform in [0, 1), for randomised responses."""
+        return self._noise.random(shape)
+
     @contextmanager
     def net_draws(self) -> Iterator[None]:
         """Torch's global generators on a secret stream of this fit, and as they were afterwards.

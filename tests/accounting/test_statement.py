@@ -466,6 +466,7 @@ def test_terms_are_explained_in_the_text(full):
 
 
 def test_the_price_list_is_kept_and_added_up(full):
+    assert not any(line.noise for line in full.queries)
     assert [line[:5] for line in full.queries] == [("scaler", 20.0, 1.0, 1, 1), ("gradient", 1.0, 0.01, 1000, 1000)]
     assert [line.planned for line in compose([full, full]).queries] == [2, 2000]
     for damage in ([{"name": "x"}], [3], [{**full.queries[0]._asdict(), "executed": 2}]):

@@ -28,6 +28,7 @@ CASES = {
     "automatic": {"clipping": "automatic"},
     "adaptive": {"clipping": "adaptive"},
     "dpis": {"mechanism": "dpis"},
+    "neuraldp": {"mechanism": "neuraldp"},
     "dp-ftrl": {"mechanism": "dp-ftrl"},
     "rgp": {"mechanism": "rgp", "module": "mlp"},
 }

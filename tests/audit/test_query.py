@@ -35,10 +35,11 @@ CASES = {
     "per-layer": {"clipping": "per-layer"},
     "adaptive": {"clipping": "adaptive"},
     "dpis": {"mechanism": "dpis"},
+    "neuraldp": {"mechanism": "neuraldp"},
     "dp-ftrl": {"mechanism": "dp-ftrl"},
     "rgp": {"mechanism": "rgp", "module": "mlp"},
 }
-NO_SINGLE_QUERY = {"dp-ftrl"}
+NO_SINGLE_QUERY = {"dp-ftrl", "neuraldp"}
 
 
 def classifier(**params):
