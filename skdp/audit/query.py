@@ -188,6 +188,7 @@ def audit_query(
     rehearsal = Rehearsal(estimator, X, y, sample_weight)
     charge = rehearsal.programme.plan.charge
     query = rehearsal.query(touch or max(charge.touches, key=lambda line: line.count).name)
+    _claim(query.touch)
     asked = query if sampled else replace(query, touch=replace(query.touch, sampler=Poisson(1.0)))
     mu, rate = _claim(asked.touch)
 

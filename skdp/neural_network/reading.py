@@ -27,11 +27,8 @@ PIXELS = (0.0, 255.0)
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
-    if not reset:
-        _check_shape(np.shape(X)[1:], estimator._record_shape)
     X = read_features(estimator, X, reset=reset)
     if reset:
-        estimator._record_shape = X.shape[1:]
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
@@ -44,13 +41,18 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
 def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as an array of numbers; names and number of columns are checked."""
     X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
+    if not reset:
+        _check_shape(np.asarray(X).shape[1:], estimator._record_shape)
     try:
-        return validate_data(
+        X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
             ensure_min_samples=1,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
+    if reset:
+        estimator._record_shape = X.shape[1:]
+    return X
 
 
 def read_labels(y: Any, on_invalid: str) -> np.ndarray | None:

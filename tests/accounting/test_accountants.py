@@ -417,6 +417,9 @@ Found by trying every event with every accountant; a test compares this page wit
 the closed form, else the PLD, else RDP, and the tilted PLD where delta is too small for the PLD. Noise multipliers are
 standard deviation over *zero-out* sensitivity in every column.
 
+A touch of ``FixedOrder`` amounts to a full-batch Gaussian for each turn of a row, one of ``CyclicPoisson`` to a Poisson
+sampled one, with independent and with correlated noise; under add-remove the samplers do not work.
+
 """
 
 

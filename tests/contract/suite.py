@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from skdp import DPClassifier, DPRegressor
 from skdp.accounting import epsilon as epsilon_of
-from skdp.contract import ADJACENCIES, Gaussian, Public, Query, Touch
+from skdp.contract import ADJACENCIES, Public, Query, Response, Touch
 from skdp.mechanisms import TrainingPlan, resolve_mechanism
 from skdp.neural_network.fitting import FitRun
 from skdp.releases import ArrayExecutor
@@ -94,6 +94,7 @@ def no_noise():
     class Silent:
         def __init__(self, executor):
             self._device = executor.model.device
+            self.array_uniform = executor.randomness.array_uniform
 
         def normal(self, size):
             return torch.zeros(size, device=self._device)
@@ -123,7 +124,7 @@ def fingerprint(executor: Any, query: Query) -> str:
 
 def adds_noise(touch: Touch) -> bool:
     """Whether answers are values plus noise; others have no exact answer that noise could be measured against."""
-    return touch.noise is None or isinstance(touch.noise, Gaussian)
+    return not isinstance(touch.noise, Response)
 
 
 def record(fit: Any, seed: int = 0) -> list[Entry]:
