@@ -8,17 +8,8 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.prices import (
-    ADJACENCIES,
-    Charge,
-    Correlated,
-    CyclicPoisson,
-    FixedOrder,
-    Gaussian,
-    Poisson,
-    Response,
-    Touch,
-)
+from skdp.contract.noises import Correlated, Gaussian, Response
+from skdp.contract.prices import ADJACENCIES, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Activations,
@@ -34,6 +25,7 @@ from skdp.contract.queries import (
     Value,
 )
 from skdp.contract.roles import Book, Executor, Model, Plan, Public, Spender, Update, drive
+from skdp.contract.samplers import CyclicPoisson, FixedOrder, Poisson, Sampler
 
 __all__ = [
     "ADJACENCIES",
@@ -59,6 +51,7 @@ __all__ = [
     "Public",
     "Query",
     "Response",
+    "Sampler",
     "Spender",
     "ThinnedSum",
     "Touch",

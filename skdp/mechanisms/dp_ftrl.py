@@ -20,10 +20,10 @@ from skdp.contract import (
     Poisson,
     Public,
     Query,
+    Sampler,
     Touch,
     Update,
 )
-from skdp.contract.prices import Sampler
 from skdp.exceptions import UnsupportedModuleError
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGDPlan

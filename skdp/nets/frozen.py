@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,8 @@ from skdp.contract import Public
 from skdp.nets.step_length import StepLength, capped_signal, effective_signal
 
 __all__ = ["FrozenFeatures", "full_batch_steps", "zero_linear"]
+
+_MOST_STEPS = 400
 
 
 class FrozenFeatures(nn.Module):
@@ -43,12 +47,13 @@ def zero_linear(width: int, outputs: int, bias: bool = True) -> nn.Linear:
 
 
 def full_batch_steps(
-    public: Public, signal: float, clip: float, noise: float, steps: int, momentum: float
+    public: Public, signal: float, clip: float, noise: float, momentum: float, least: int, rate: float = math.inf
 ) -> StepLength:
     """Steps of a linear head on features of norm one.
 
     Features of norm one turn noise of standard deviation z in every weight into noise z in the output, however many
-    they are; so the length that leaves that noise does not depend on their number.
+    they are; so the length that leaves that noise does not depend on their number. Full batches cost the same
+    whatever their number, so there are as many steps as keep each of them stable.
 
     Parameters
     ----------
@@ -59,13 +64,17 @@ def full_batch_steps(
         Clip norm.
     noise : float
         Standard deviation of the privacy noise that a weight without gradient ends with.
-    steps : int
     momentum : float
         Heavy ball.
+    least : int
+        Number of steps at least.
+    rate : float, default=inf
+        Largest learning rate: a longer way takes more steps.
 
     Returns
     -------
     StepLength
     """
     length = noise * effective_signal(public, capped_signal(public, signal)) / clip
+    steps = min(_MOST_STEPS, max(least, math.ceil(length * (1 - momentum) / rate)))
     return StepLength(clip, noise, length, steps, length * (1 - momentum) / steps, momentum)

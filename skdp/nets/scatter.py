@@ -19,6 +19,9 @@ from skdp.nets.wavelets import SMALLEST, Scattering
 
 __all__ = ["ScatterFeatures", "ScatterLinear"]
 
+# About half of where softmax regression on rows of norm one begins to swing.
+_RATE = 12.0
+
 
 class ScatterLinear(BaseEstimator):
     """Linear model on the wavelet scattering of an image, the strongest net for small images and budgets.
@@ -83,7 +86,7 @@ class ScatterLinear(BaseEstimator):
 
     def step_length(self, public: Public, signal: float) -> StepLength:
         """Clip norm, steps and learning rate from public quantities."""
-        return full_batch_steps(public, signal, clip=1.0, noise=self.noise, steps=120, momentum=0.95)
+        return full_batch_steps(public, signal, clip=1.0, noise=self.noise, momentum=0.95, least=240, rate=_RATE)
 
 
 class ScatterFeatures(nn.Module):

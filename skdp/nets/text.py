@@ -93,7 +93,7 @@ class TextBag(BaseEstimator):
         """Clip norm, steps and learning rate from public quantities; None where embeddings are trained."""
         if self.embedding is not None:
             return None
-        return full_batch_steps(public, signal, clip=0.4, noise=1.4, steps=60, momentum=0.9)
+        return full_batch_steps(public, signal, clip=0.4, noise=1.4, momentum=0.9, least=60)
 
 
 class Presence(nn.Module):
