@@ -17,6 +17,7 @@ import gzip
 import json
 import os
 import resource
+import tempfile
 import time
 import warnings
 from multiprocessing import get_context
@@ -108,19 +109,19 @@ def shared(name: str) -> dict[str, Any]:
     from skdp.nets import MLP
 
     if name in ("mnist", "fashion_mnist"):
-        return {"module": "cnn", "batch_size": 1024, "max_epochs": 8, "max_grad_norm": 1.0, "lr": 1.0}
+        return {"module": "cnn", "batch_size": 1024, "max_epochs": 5, "max_grad_norm": 1.0, "lr": 1.0}
     if name == "pneumonia":
-        return {"module": "cnn", "batch_size": 512, "max_epochs": 25, "max_grad_norm": 1.0, "lr": 0.5}
+        return {"module": "cnn", "batch_size": 512, "max_epochs": 15, "max_grad_norm": 3.0, "lr": 0.25}
     if name == "imdb":
         return {"module": "text", "batch_size": 2048, "max_epochs": 8, "max_grad_norm": 0.4, "lr": 60.0}
-    return {"module": MLP((64,)), "batch_size": 1024, "max_epochs": 20, "max_grad_norm": 1.0, "lr": 0.3}
+    return {"module": MLP((64,)), "batch_size": 1024, "max_epochs": 20, "max_grad_norm": 4.0}
 
 
 def estimator(name: str, mechanism: str, epsilon: float, seed: int, n: int, shape: tuple, labels: int, kept: float):
     """The model of one contestant."""
     from skdp import DPClassifier
     from skdp.mechanisms import DPFTRL, RGP, NeuralDP
-    from skdp.nets import MLP, RandomProjection
+    from skdp.nets import RandomProjection
 
     own = {"module": "text"} if name == "imdb" else {}
     if mechanism == "neuraldp":
@@ -141,7 +142,6 @@ def estimator(name: str, mechanism: str, epsilon: float, seed: int, n: int, shap
         named = {"rgp": RGP(rank=4), "dp-ftrl cyclic": DPFTRL(sampling="cyclic-poisson")}
         own["mechanism"] = named.get(mechanism, mechanism.split(",")[0])
     bounds = {"feature_bounds": (0, 1)} if name == "adult" else {"feature_bounds": None}
-    assert MLP
     return DPClassifier(
         epsilon=epsilon, delta=DELTA, classes=list(range(labels)), random_state=seed, **bounds, **own
     )  # fmt: skip
@@ -149,10 +149,9 @@ def estimator(name: str, mechanism: str, epsilon: float, seed: int, n: int, shap
 
 def fit(task: tuple) -> dict[str, Any] | None:
     """One fit in a process of its own: scores, time, memory."""
-    name, mechanism, epsilon, seed, kept, inside = task
+    name, mechanism, epsilon, seed, kept, arrays = task
     torch.set_num_threads(1)
-    data = held_out(load(name)) if inside else load(name)
-    X, y, X_test, y_test = data
+    X, y, X_test, y_test = (np.load(array) for array in arrays)
     model = estimator(name, mechanism, epsilon, seed, len(X), X.shape[1:], len(np.unique(y)), kept)
     if model is None:
         return None
@@ -218,14 +217,18 @@ def main() -> None:
     seeds = list(range(int(first), int(last or first) + 1))
     path = record.RESULTS / f"{options.output}.json"
     rows = json.loads(path.read_text())["results"] if path.exists() else []
+    folder = tempfile.TemporaryDirectory()
     for name in options.data.split(","):
+        arrays = [f"{folder.name}/{name}-{place}.npy" for place in range(4)]
+        for array, values in zip(arrays, held_out(load(name)) if options.held_out else load(name), strict=True):
+            np.save(array, values)
         for epsilon in map(float, options.epsilons.split(",")):
             for mechanism in options.mechanisms.split(";"):
                 same = [r for r in rows if (r["data"], r["epsilon"]) == (name, epsilon)]
                 if any(row["mechanism"] == mechanism and row["seeds"] >= len(seeds) for row in same):
                     continue
                 kept = next((row["kept"] for row in same if row["kept"]), 0.5)
-                tasks = [(name, mechanism, epsilon, seed, kept, options.held_out) for seed in seeds]
+                tasks = [(name, mechanism, epsilon, seed, kept, arrays) for seed in seeds]
                 with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
                     found = [f for f in pool.imap(fit, tasks) if f is not None]
                 if not found:

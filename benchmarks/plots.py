@@ -118,17 +118,52 @@ def clipping(figures: dict) -> Figure:
     return figure
 
 
+def mechanisms(figures: dict) -> Figure:
+    """Median test accuracy against epsilon, one panel for each data set; published figures are dotted."""
+    names = list(dict.fromkeys(row["data"] for row in figures["results"]))
+    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.4), squeeze=False)
+    models = list(dict.fromkeys(row["mechanism"] for row in figures["results"]))
+    colours = dict(zip(models, ("#d1495b", *PEERS, "#b07aa1", "#7a5195"), strict=False))
+    for axis, name in zip(axes.flat, names, strict=True):
+        records = [row for row in figures["results"] if row["data"] == name]
+        for model in models:
+            mine = sorted((r["epsilon"], 100 * r["accuracy"]) for r in records if r["mechanism"] == model)
+            axis.plot(
+                *zip(*mine, strict=True), marker="o", markersize=3, color=colours[model], label=model
+            ) if mine else 0
+        for dots, row in zip((":", "--", "-."), (r for r in figures["published"] if r["data"] == name), strict=False):
+            label = f"published: {row['recipe']}"
+            axis.plot((1, 2, 3, 4), row["accuracy"], dots, color="black", linewidth=0.9, label=label)
+        good = [100 * r["accuracy"] for r in records if r["mechanism"] != "neuraldp"]
+        axis.set_ylim(min(good) - 1, max(good) + 1)  # what lies far below leaves the panel, and stands in the table
+        axis.set(title=name.replace("_", " "), xlabel="epsilon", ylabel="test accuracy, %")
+        axis.grid(alpha=0.3)
+    found = {}
+    for axis in axes.flat:
+        found |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
+    figure.legend(found.values(), found.keys(), loc="lower center", ncols=4, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0.2, 1, 1))
+    return figure
+
+
 def draw(name: str) -> Figure | None:
     """The plot of ``results/<name>.json``, or None where that was not measured."""
     path = RESULTS / f"{name}.json"
-    kinds = {"accuracy": accuracy, "speed": speed, "calibration": calibration, "clipping": clipping}
-    return kinds[name](json.loads(path.read_text())) if path.exists() else None
+    return KINDS[name](json.loads(path.read_text())) if path.exists() else None
 
+
+KINDS = {
+    "accuracy": accuracy,
+    "speed": speed,
+    "calibration": calibration,
+    "clipping": clipping,
+    "mechanisms": mechanisms,
+}
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("accuracy", "speed", "calibration", "clipping"):
+    for kind in KINDS:
         if (plot := draw(kind)) is not None:
             plot.savefig(folder / f"{kind}.svg")
             plot.savefig(folder / f"{kind}.png", dpi=110)
