@@ -15,8 +15,9 @@ from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases
 from skdp.accounting.statement import PrivacyStatement
 from skdp.accounting.statement_lines import CAVEATS, FIXED_BEFORE, STANDARD_ASSUMPTIONS, count_line
 from skdp.accounting.statement_text import round_up
+from skdp.contract import FEATURE_ROW
 
-UNITS = ("row",)  # what skdp issues statements about
+UNITS = ("row", FEATURE_ROW)  # what skdp issues statements about
 _DAY = datetime.timedelta(days=1)
 
 
@@ -34,6 +35,8 @@ def contradiction(statement: PrivacyStatement) -> str:
     # Somebody's clock may be a day ahead, or his day.
     if datetime.date.fromisoformat(statement.created) > datetime.datetime.now(datetime.UTC).date() + _DAY:
         return f"created lies in the future: {statement.created}"
+    if statement.adjacency == "add-remove" and any(line.groups > 1 or line.noise for line in statement.queries):
+        return "the price list holds queries that protect nobody under add-remove"
     if not all(line.planned for line in statement.queries):
         return "the price list has a line without a query"
     return ""

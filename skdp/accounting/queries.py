@@ -116,6 +116,7 @@ def _is_sound(line: QueryLine) -> bool:
         and line.executed <= line.planned
         and (type(line.groups) is int and line.groups >= 1)
         and (line.groups == 1 or line.sampling_rate * line.groups <= 1 + 1e-9)
+        and (not line.noise or (line.noise_multiplier, line.sampling_rate, line.groups) == (None, 1, 1))
     )
 
 

@@ -10,6 +10,8 @@ from decimal import ROUND_CEILING, Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
+from skdp.contract import FEATURE_ROW
+
 if TYPE_CHECKING:
     from skdp.accounting.queries import QueryLine
     from skdp.accounting.statement import PrivacyStatement
@@ -200,6 +202,7 @@ def headline(statement: PrivacyStatement) -> str:
     return (
         f"Differentially private with epsilon = {round_up(statement.epsilon)} and delta = "
         f"{round_up(statement.delta)} per {statement.unit}"
+        + (", labels NOT protected" if statement.unit == FEATURE_ROW else "")
     )
 
 

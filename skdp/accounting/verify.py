@@ -24,8 +24,8 @@ ABOVE, ABOVE_TARGET = 0.02, 0.25  # how far above; a target met with too much no
 _AGAIN = " once more"
 NOT_CHECKED = (
     "Not checked: that this event is what was run, that the assumptions are true, what is said in free words "
-    "(mechanism, split, names of queries, further lines), and who wrote the statement. This is a recalculation, not a "
-    "signature."
+    "(mechanism, split, names of queries, further lines, also whether lines about what is not protected, such as "
+    "labels taken as public, were deleted), and who wrote the statement. This is a recalculation, not a signature."
 )
 _AGREE = 0.05  # how far below the PLD the tilted PLD may lie where both can tell
 

@@ -72,6 +72,11 @@ class OneRunAudit:
             f"With {self.confidence:.4g} confidence epsilon is at least {self.epsilon_lower:.3g} (claimed: "
             f"{self.epsilon_claimed:.3g}, both at delta={self.delta:.3g} for a row that is there or null).",
         ]
+        if self.consistent and 2 * self.correct < 1.2 * self.guesses:
+            lines.append(
+                "These guesses were hardly better than coin flips, which a fit without any privacy may show as well: "
+                "this says nothing. Pass canaries that a model would have to remember."
+            )
         if self.epsilon_reachable <= self.epsilon_claimed:
             lines.append(
                 f"Even {self.guesses} right guesses would have shown no more than {self.epsilon_reachable:.3g}: raise "

@@ -189,6 +189,11 @@ def audit_query(
     charge = rehearsal.programme.plan.charge
     query = rehearsal.query(touch or max(charge.touches, key=lambda line: line.count).name)
     _claim(query.touch)
+    if sampled and query.touch.sampler.groups > 1:
+        raise ValueError(
+            f"sampled={sampled!r}: the groups of touch {query.touch.name!r} take turns, and one query sees the row or "
+            "does not; leave sampled=False, or use audit_one_run"
+        )
     asked = query if sampled else replace(query, touch=replace(query.touch, sampler=Poisson(1.0)))
     mu, rate = _claim(asked.touch)
 

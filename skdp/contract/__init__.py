@@ -9,7 +9,7 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 from skdp.contract.noises import Correlated, Gaussian, Response
-from skdp.contract.prices import ADJACENCIES, Charge, Touch
+from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Activations,
@@ -40,6 +40,7 @@ __all__ = [
     "Counts",
     "CyclicPoisson",
     "Executor",
+    "FEATURE_ROW",
     "FixedOrder",
     "Gaussian",
     "Labels",

@@ -10,8 +10,10 @@ from dp_accounting import dp_event
 from skdp.contract.noises import Correlated, Gaussian, Response
 from skdp.contract.samplers import Sampler
 
-__all__ = ["ADJACENCIES", "Charge", "Touch"]
+__all__ = ["ADJACENCIES", "FEATURE_ROW", "Charge", "Touch"]
 
+# The unit of a mechanism that takes labels as public: only the other columns are protected.
+FEATURE_ROW = "feature row"
 ADJACENCIES = ("zero-out", "replace-one", "add-remove")
 
 
@@ -75,7 +77,8 @@ class Charge:
     touches : tuple of Touch
     adjacency : {"zero-out", "replace-one", "add-remove"}
     unit : str
-        What one neighbour differs in, in words: ``"row"`` unless a unit column was given.
+        What one neighbour differs in, in words: ``"row"`` unless a unit column was given, ``"feature row"`` where
+        labels are taken as public.
     delta_fail : float
         Probability mass added to delta outside the event (thresholds that may fail).
     split : str
@@ -102,6 +105,14 @@ class Charge:
         names = [touch.name for touch in self.touches]
         if len(set(names)) != len(names):
             raise ValueError(f"touch names must be unique within a charge, got {names}")
+        if self.adjacency == "add-remove":
+            for touch in self.touches:
+                if touch.sampler.groups > 1 or isinstance(touch.noise, Response):
+                    what = touch.sampler if touch.sampler.groups > 1 else touch.noise
+                    raise ValueError(
+                        f"adjacency='add-remove': touch {touch.name!r} has {what}, which says nothing about data sets "
+                        "of different length; use adjacency='zero-out' or 'replace-one'"
+                    )
 
     def __add__(self, other: Charge) -> Charge:
         """The two lists as one; both must speak of the same adjacency and unit."""

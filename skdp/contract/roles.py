@@ -29,6 +29,8 @@ class Public:
     unit : str
     indicators : tuple of int
         Columns known to hold only 0 and 1.
+    vocabulary : int or None
+        Number of tokens that the net looks up, where records are tokens.
 
     Examples
     --------
@@ -43,6 +45,7 @@ class Public:
     adjacency: str = "zero-out"
     unit: str = "row"
     indicators: tuple[int, ...] = ()
+    vocabulary: int | None = None
 
     @property
     def indicator_mask(self) -> np.ndarray:

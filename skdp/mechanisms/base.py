@@ -117,6 +117,10 @@ class Mechanism(BaseEstimator, ABC):
         """What a privacy statement calls it."""
         return f"{type(self).__name__}, {clipping} clipping"
 
+    def weakness(self, public: Public, scale: float | None) -> str:
+        """Why, from public numbers, a fit at this noise multiplier will learn nearly nothing; empty where it may."""
+        return ""
+
     def taken_as_public(self) -> tuple[str, ...]:
         """What the guarantee does not cover, in words, for the statement."""
         return ()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from skdp.contract import (
+    FEATURE_ROW,
     Activations,
     Answers,
     Charge,
@@ -124,7 +125,7 @@ class NeuralDP(Mechanism):
             response = None if scale is None else Response.at(self.label_epsilon, classes)
             touches += (Touch("labels", Poisson(), response, 1),)
         return NeuralDPPlan(
-            Charge(touches, public.adjacency, public.unit),
+            Charge(touches, public.adjacency, FEATURE_ROW if self.labels_are_public else public.unit),
             training.steps,
             n=public.n,
             batch=max(1, min(public.n, round(training.sampling_rate * public.n))),
@@ -134,7 +135,7 @@ class NeuralDP(Mechanism):
 
     def prepare(self, module: nn.Module, public: Public) -> SplitNet:
         """The net split at the layer, with the clipping in between."""
-        return SplitNet(module, self.layer, public.input_shape, self.max_activation_norm)
+        return SplitNet(module, self.layer, public.input_shape, self.max_activation_norm, public.vocabulary)
 
     def describe(self, clipping: str) -> str:
         """The mechanism with what is released, and how often."""
@@ -148,6 +149,17 @@ class NeuralDP(Mechanism):
         return (
             "the labels y: they were used exactly as they are, so only what the other columns hold is protected, and "
             "whoever sees the result may learn anybody's label",
+        )
+
+    def weakness(self, public: Public, scale: float | None) -> str:
+        """Inputs so many that noise hides all of them, where the input is what is released."""
+        width = math.prod(public.input_shape)
+        if scale is None or self.layer is not None or public.n >= (scale * width) ** 2:
+            return ""
+        return (
+            f"mechanism=NeuralDP releases {width} numbers per row, and noise of multiplier {scale:.3g} hides what "
+            f"{public.n} rows have in common in them: the model will probably be no better than the prior, or worse. "
+            "Put a public nn.Sequential(RandomProjection(...), ...) of few numbers before, or use mechanism='dp-sgd'"
         )
 
     def _check(self, public: Public, training: TrainingPlan) -> None:

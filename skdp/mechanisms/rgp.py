@@ -110,7 +110,7 @@ class RGP(Mechanism):
         weights = dict(_weights(module))
         if any(is_lazy(weight) or _fits(weight, self.rank) for weight in weights.values()):
             return module
-        remedy = "use mechanism='dp-sgd'"
+        remedy = "use mechanism='dp-sgd', or a net with large layers that train, such as module='mlp' or 'cnn'"
         largest = ""
         if weights:
             name = max(weights, key=lambda name: min(_sides(weights[name])))

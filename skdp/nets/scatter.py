@@ -84,6 +84,10 @@ class ScatterLinear(BaseEstimator):
         grid = math.ceil(height / 4) * math.ceil(width / 4)
         return FrozenFeatures(features, zero_linear(81 * channels * grid + 1, public.n_outputs, bias=False))
 
+    def row_norm(self, public: Public) -> float:
+        """Norm of what the head is given."""
+        return math.hypot(1.0, INTERCEPT)
+
     def step_length(self, public: Public, signal: float) -> StepLength:
         """Clip norm, steps and learning rate from public quantities."""
         return full_batch_steps(public, signal, clip=1.0, noise=self.noise, momentum=0.95, least=240, rate=_RATE)

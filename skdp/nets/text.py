@@ -89,6 +89,10 @@ class TextBag(BaseEstimator):
         hidden = [nn.Linear(self.embedding, width), nn.Tanh()] if self.hidden_units else []
         return nn.Sequential(bag, *hidden, zero_linear(width, public.n_outputs))
 
+    def row_norm(self, public: Public) -> float:
+        """Norm that what the last layer is given has at most: of a mean of embeddings none is known."""
+        return math.hypot(1.0, INTERCEPT) if self.embedding is None else math.inf
+
     def step_length(self, public: Public, signal: float) -> StepLength | None:
         """Clip norm, steps and learning rate from public quantities; None where embeddings are trained."""
         if self.embedding is not None:

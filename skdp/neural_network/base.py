@@ -260,7 +260,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
         executed = book.settle(book.reservation)
         if engine.interrupted_ and not complete and not _stopped_early(engine):
-            charged = max(executed[touch.name] for touch in programme.plan.charge.touches)
+            charged = max(run.steps_done, *(executed[touch.name] for touch in programme.plan.charge.touches))
             _tell_interrupted(run.steps_done, charged, programme.plan.steps)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.

@@ -40,6 +40,7 @@ from skdp.training import (
     rows_per_pass,
 )
 from skdp.training.buffers import scratch_buffers
+from skdp.training.pieces import made_up_records
 from skdp.training.supported import train_mode, trainable_parameters
 from skdp.training.threads import worthwhile_threads
 
@@ -282,12 +283,7 @@ class FitRun:
         module, problem = self.module, self.problem
         shape = problem.inputs.shape[1:]
         own = torch.Generator().manual_seed(0)
-        if problem.vocabulary is not None:
-            shift = torch.arange(4).reshape(4, *[1] * len(shape))  # so that rows differ also among few tokens
-            made_up = (torch.randint(problem.vocabulary, (4, *shape), generator=own) + shift) % problem.vocabulary
-            made_up = made_up.to(self.device)
-        else:
-            made_up = torch.rand((4, *shape), generator=own).to(self.device)
+        made_up = made_up_records(shape, problem.vocabulary).to(self.device)
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad(), scratch_buffers(module):
                 outputs = module(made_up)

@@ -244,7 +244,15 @@ def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Pu
         )
     else:
         n = len(inputs)
-    return Public(n, inputs.shape[1:], n_outputs, task, estimator.adjacency, indicators=_indicators(estimator, inputs))
+    return Public(
+        n,
+        inputs.shape[1:],
+        n_outputs,
+        task,
+        estimator.adjacency,
+        indicators=_indicators(estimator, inputs),
+        vocabulary=estimator._vocabulary,
+    )
 
 
 def _indicators(estimator: Any, inputs: np.ndarray) -> tuple[int, ...]:

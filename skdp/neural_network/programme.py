@@ -110,7 +110,7 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         plan = mechanism.plan(public, training, scale)
         touches = {name: _touches(name, _estimate_multiplier(name, plan.charge, scale)) for name in estimates}
         extra = tuple(touch for group in touches.values() for touch in group)
-        return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, public.unit)
+        return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, plan.charge.unit)
 
     certificate = None
     if estimator.epsilon is None:

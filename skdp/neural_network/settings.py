@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -53,10 +54,16 @@ def resolve_settings(
 
 def _clip_norm(flat: float, public: Public, spec: Any, clipping: str) -> float:
     """Clip norm where `flat` suits flat clipping."""
-    if clipping == "global" and hasattr(spec, "row_norm"):
-        # No gradient may be longer, or its record is dropped: residual times the norm of what the last layer is given.
-        return spec.row_norm(public) * {"binary": 1.0, "multiclass": 2**0.5}.get(public.task, public.n_outputs**0.5)
-    return flat
+    if clipping != "global":
+        return flat
+    # No gradient may be longer, or its record is dropped: residual times the norm of what the last layer is given.
+    norm = spec.row_norm(public) if hasattr(spec, "row_norm") else math.inf
+    if math.isinf(norm):
+        raise ValueError(
+            f"clipping='global' drops gradients longer than max_grad_norm, and for module={type(spec).__name__} nobody "
+            "knows how long they can be; pass max_grad_norm, or use another clipping"
+        )
+    return norm * {"binary": 1.0, "multiclass": 2**0.5}.get(public.task, public.n_outputs**0.5)
 
 
 def _for_any_net(public: Public, signal: float, spec: Any, clipping: str) -> Recipe:

@@ -50,7 +50,13 @@ def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[
     if epsilon is not None and _WEAK_EPSILON < epsilon < math.inf:
         message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
         found.append((WeakPrivacyWarning, message))
-    if estimator.delta == "auto":
+    return found + delta_warnings(estimator.delta, delta, n)
+
+
+def delta_warnings(given: Any, delta: float, n: int) -> list[tuple[type[Warning], str]]:
+    """What is weak about delta for `n` rows; `given` is what the user passed."""
+    found: list[tuple[type[Warning], str]] = []
+    if given == "auto":
         if n < _FEW_ROWS:
             message = (
                 f"delta='auto' is {delta:g} for n={n} rows: that large a chance of no protection at all comes from so "
@@ -71,6 +77,9 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     public = programme.public
     variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
     needed = _SIGNAL_OF_BASE_RATE + _SIGNAL_PER_VARIABLE * variables
+    weakness = programme.mechanism.weakness(public, programme.scale)
+    if weakness:
+        return [(WeakSignalWarning, weakness)]
     if programme.signal >= needed:
         return []
     budget = "noise_multiplier" if programme.epsilon is None else "epsilon"

@@ -16,12 +16,13 @@ from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
-from skdp.contract import ADJACENCIES, Charge, Gaussian, Poisson, Public, Touch
+from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.nets import RandomProjection
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
+from skdp.neural_network.stating import delta_warnings
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
 
 __all__ = ["DPFeatureRelease"]
@@ -166,7 +167,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         inputs, null = self._set_up(X)
         charge, delta, certificate = self._priced(len(inputs))
         (touch,) = charge.touches
-        notes = self._warnings()
+        notes = self._warnings() + delta_warnings(self.delta, delta, len(inputs))
         for kind, message in notes:
             warnings.warn(message, kind, stacklevel=2)
         book, randomness = FitBook(), SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
@@ -211,7 +212,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         check_is_fitted(self, "_front")
         inputs, _ = self._read(X, reset=False)
         with torch.no_grad():
-            return self._front(as_inputs(inputs)).flatten(1).double().numpy()
+            return copy.deepcopy(self._front)(as_inputs(inputs)).flatten(1).double().numpy()
 
     @property
     def privacy_(self) -> PrivacyStatement:
@@ -237,7 +238,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         Charge
         """
         touch = Touch("features", Poisson(), None if scale is None else Gaussian((scale,)), 1)
-        return Charge((touch,), public.adjacency, public.unit)
+        return Charge((touch,), public.adjacency, FEATURE_ROW)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features: those of the columns where there is no projection.
@@ -339,7 +340,8 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         return scale_inputs(inputs, self._bounds), null
 
     def _mapped(self, inputs: np.ndarray) -> torch.Tensor:
-        return torch.cat([self._front.activations(piece) for piece in as_inputs(inputs).split(8192)])
+        front = copy.deepcopy(self._front)  # thrown away: a user's forward may leave rows on it
+        return torch.cat([front.activations(piece) for piece in as_inputs(inputs).split(8192)])
 
     def _priced(self, n: int) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate."""

@@ -171,6 +171,9 @@ def _column(X: Any) -> Any:
         X = X.to_numpy()
     elif hasattr(X, "to_numpy"):
         X = X.to_numpy()
+    if X is None or getattr(getattr(X, "dtype", None), "kind", "O") in "biufcmM":
+        found = "None" if X is None else f"an array of {X.dtype}"
+        raise ValueError(f"X is {found}; HashingTokenizer takes one column of texts")
     shape = np.shape(X) if isinstance(X, np.ndarray) else (len(X),)
     if len(shape) == 2 and shape[1] == 1:
         return X[:, 0].tolist()

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skdp.contract import Answers, ClippedSum, Correlated, NormBelow, Query, Touch
-from skdp.exceptions import UnsupportedModuleError
+from skdp.contract import Answers, ClippedSum, Correlated, Labels, NormBelow, Query, Response, Touch
+from skdp.exceptions import PlanViolationError, UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
 from skdp.training.correlated import CorrelatedNoise
@@ -210,6 +210,7 @@ class TorchExecutor:
 
         The module's buffers come out as they went in: only bounded and noisy values leave.
         """
+        _check_noise(query)
         ordinal = self._spend(query.touch)
         source = self._noise_of(query, ordinal)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
@@ -297,6 +298,17 @@ class TorchExecutor:
         if self._widens:
             captured.widen()
         return captured
+
+
+def _check_noise(query: Query) -> None:
+    """Refuse values that the noise of the touch is not made for: they would be noised otherwise than is paid for."""
+    noise = query.touch.noise
+    for value in query.values:
+        if noise is not None and isinstance(noise, Response) != isinstance(value, Labels):
+            raise PlanViolationError(
+                f"touch {query.touch.name!r}: {type(noise).__name__} noise does not answer {type(value).__name__}; "
+                "labels go with Response, all other values with Gaussian or Correlated noise"
+            )
 
 
 @singledispatch

@@ -11,12 +11,21 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from skdp.training.buffers import scratch_buffers
 
-__all__ = ["made_up_rows", "rows_per_pass"]
+__all__ = ["made_up_records", "made_up_rows", "rows_per_pass"]
 
 # On a processor, what a pass keeps for its backward half should stay in the cache; an accelerator wants large passes.
 KEPT_BYTES = 20 << 20
 KEPT_BYTES_DEVICE = 80 << 20
 LEAST_ROWS = 16
+
+
+def made_up_records(shape: tuple[int, ...], vocabulary: int | None = None) -> Tensor:
+    """Four records that differ: numbers, or tokens of a vocabulary, also among few of them."""
+    own = torch.Generator().manual_seed(0)
+    if vocabulary is None:
+        return torch.rand((4, *shape), generator=own)
+    shift = torch.arange(4).reshape(4, *[1] * len(shape))
+    return (torch.randint(vocabulary, (4, *shape), generator=own) + shift) % vocabulary
 
 
 def made_up_rows(inputs: Tensor, count: int) -> Tensor:

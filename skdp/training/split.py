@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skdp.exceptions import UnsupportedModuleError
+from skdp.training.pieces import made_up_records
 from skdp.training.supported import check_supported
 
 __all__ = ["SplitNet", "clip_rows"]
@@ -49,7 +50,8 @@ def clip_rows(activations: Tensor, bound: Any) -> Tensor:
     norms = torch.linalg.vector_norm(activations, dim=1, keepdim=True, dtype=torch.float64)
     finite = torch.isfinite(norms)
     factors = torch.where(finite, (bound / norms).clamp(max=1.0), 0.0)
-    return torch.where(finite, activations, 0.0) * factors.to(activations.dtype)
+    # In float64, for the factor of a huge row is less than float32 can tell apart.
+    return (torch.where(finite, activations, 0.0).double() * factors).to(activations.dtype)
 
 
 class SplitNet(nn.Module):
@@ -65,6 +67,8 @@ class SplitNet(nn.Module):
     bound : float or "auto", default="auto"
         L2 norm of a record's activations; ``"auto"`` is the root of a third of their number, the root mean square
         norm of numbers spread evenly over [-1, 1].
+    vocabulary : int or None, default=None
+        Number of tokens, where records are tokens.
 
     Attributes
     ----------
@@ -95,18 +99,25 @@ class SplitNet(nn.Module):
     True
     """
 
-    def __init__(self, net: nn.Module, layer: str | None, input_shape: tuple[int, ...], bound: float | str = "auto"):
+    def __init__(
+        self,
+        net: nn.Module,
+        layer: str | None,
+        input_shape: tuple[int, ...],
+        bound: float | str = "auto",
+        vocabulary: int | None = None,
+    ):
         super().__init__()
         check_supported(net)
         self.net, self.layer = net, layer
-        self._zero = torch.zeros((1, *input_shape), dtype=torch.int64 if _vocabulary(net) else torch.float32)
+        self._zero = torch.zeros((1, *input_shape), dtype=torch.int64 if vocabulary else torch.float32)
         for part in net.modules():  # a net that was split before, perhaps at another layer
             for key in [key for key, hook in part._forward_hooks.items() if hook is _gate]:
                 del part._forward_hooks[key]
         if layer is not None:
             self._find().register_forward_hook(_gate)
         with torch.random.fork_rng(devices=[]), _evaluating(net):
-            self._shape = self._checked(input_shape)
+            self._shape = self._checked(input_shape, made_up_records(input_shape, vocabulary))
         self.width = math.prod(self._shape)
         self.max_norm = math.sqrt(self.width / 3) if bound == "auto" else float(bound)
         self.register_buffer("bound", torch.tensor(self.max_norm))
@@ -214,9 +225,8 @@ class SplitNet(nn.Module):
             )
         return layers[self.layer]
 
-    def _checked(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _checked(self, input_shape: tuple[int, ...], x: Tensor) -> tuple[int, ...]:
         """Shape of one record's output at the layer, once the split is known to be sound."""
-        x = _made_up(self.net, input_shape)
         if self.layer is None:
             if not x.is_floating_point():
                 raise UnsupportedModuleError(
@@ -306,21 +316,6 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in training:
             layer.training = True
-
-
-def _vocabulary(net: nn.Module) -> int | None:
-    """Number of tokens of the embedding that the net begins with, where it does."""
-    first = next((layer for layer in net.modules() if not list(layer.children())), None)
-    return first.num_embeddings if isinstance(first, nn.Embedding | nn.EmbeddingBag) else None
-
-
-def _made_up(net: nn.Module, input_shape: tuple[int, ...]) -> Tensor:
-    """Four records that differ."""
-    own, tokens = torch.Generator().manual_seed(0), _vocabulary(net)
-    if tokens is None:
-        return torch.rand((4, *input_shape), generator=own)
-    shift = torch.arange(4).reshape(4, *[1] * len(input_shape))
-    return (torch.randint(tokens, (4, *input_shape), generator=own) + shift) % tokens
 
 
 def _same(one: Any, two: Any) -> bool:

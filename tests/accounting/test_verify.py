@@ -16,8 +16,8 @@ from statements import CHARGE, GRADIENT, SCALER, stated
 from skdp.accounting import Calibration, PrivacyStatement, Verification, calibrate, compose, epsilon, verify
 from skdp.accounting.events_json import event_to_dict
 from skdp.accounting.queries import QueryLine
-from skdp.accounting.statement_lines import FIXED_BEFORE, NOT_PRIVATE
-from skdp.contract import Charge, Gaussian, Poisson, Touch
+from skdp.accounting.statement_lines import FIXED_BEFORE, NOT_PRIVATE, count_line
+from skdp.contract import Charge, FixedOrder, Gaussian, Poisson, Response, Touch
 
 
 @pytest.fixture(scope="module")
@@ -376,3 +376,34 @@ def test_huge_budgets_are_composed_and_verified_without_a_huge_grid(target, rate
     assert rate < 1 or made.epsilon <= both.epsilon  # else the least noise costs less than the target that is claimed
     assert verify(made), verify(made).text
     assert verify(both), verify(both).text
+
+
+# ------------------------------------------------------------------ price lists that are no sums
+TURNS = Touch("gradient", FixedOrder(100), Gaussian((4.0,)), 1000)
+ANSWERS = Touch("labels", Poisson(), Response.at(1.0, 3), 1)
+
+
+@pytest.mark.parametrize("touch", [TURNS, ANSWERS], ids=["turns", "responses"])
+def test_nothing_is_stated_about_data_of_other_length(touch):
+    with pytest.raises(ValueError, match="adjacency='add-remove'.*use adjacency='zero-out'"):
+        Charge((touch,), "add-remove")
+    plain = json.loads(stated(Charge((touch,))).to_json())
+    assert verify_plain(plain)
+    plain["adjacency"] = "add-remove"
+    plain["public"] = [count_line("add-remove", "row", plain["n"]), *plain["public"][1:]]
+    assert not verify_plain(plain)
+
+
+@pytest.mark.parametrize("change", [{"noise_multiplier": 1000.0}, {"sampling_rate": 0.001}, {"groups": 100}])
+def test_fields_that_mean_nothing_for_a_response_are_empty(change):
+    plain = json.loads(stated(Charge((ANSWERS, Touch("activations", Poisson(), Gaussian((3.0,)), 1)))).to_json())
+    assert verify_plain(plain)
+    plain["queries"][0].update(change)
+    assert not verify_plain(plain)
+
+
+def verify_plain(plain):
+    try:
+        return verify(PrivacyStatement.from_json(json.dumps(plain))).holds
+    except ValueError:
+        return False

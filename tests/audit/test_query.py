@@ -21,7 +21,7 @@ from torch import nn
 from skdp import DPClassifier, DPRegressor
 from skdp.audit import QueryAudit, audit_query
 from skdp.contract import Charge, ClippedSum, Gaussian
-from skdp.mechanisms import DPSGD, MECHANISMS, RGP, resolve_mechanism
+from skdp.mechanisms import DPFTRL, DPSGD, MECHANISMS, RGP, resolve_mechanism
 from skdp.neural_network.rehearsal import Rehearsal
 from skdp.training import SecretRandomness, TorchExecutor
 
@@ -251,3 +251,11 @@ def test_too_few_draws_say_so():
     few = QueryAudit("gradient", 0, mu_lower=0.0, mu_claimed=0.1, reach=1.0, draws=400, confidence=0.999)
     assert few.consistent and not few.notices_halved_noise
     assert "would not even notice half the noise" in str(few) and "not bounded by these answers" in str(few)
+
+
+def test_a_sample_of_groups_that_take_turns_is_refused(blobs):
+    """One query sees the row or does not; asked again it would see the same group."""
+    model = classifier(mechanism=DPFTRL(bands=1), batch_size=10)
+    assert audit(model, blobs, draws=100).rate == 1
+    with pytest.raises(ValueError, match="sampled=True.*take turns.*audit_one_run"):
+        audit(model, blobs, sampled=True)

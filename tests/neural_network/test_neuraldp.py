@@ -21,8 +21,15 @@ from skdp import DPClassifier, DPRegressor
 from skdp.accounting import PrivacyStatement, charge_from_dict, charge_to_dict, epsilon, noise_multiplier, verify
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Activations, Charge, Gaussian, Labels, Poisson, Public, Query, Response, Touch
-from skdp.exceptions import CalibrationError, PlanViolationError, PrivacyLeakWarning, UnsupportedModuleError
+from skdp.exceptions import (
+    CalibrationError,
+    PlanViolationError,
+    PrivacyLeakWarning,
+    UnsupportedModuleError,
+    WeakSignalWarning,
+)
 from skdp.mechanisms import NeuralDP, TrainingPlan, resolve_mechanism
+from skdp.nets import TextBag
 from skdp.training import NetModel, PerExample, PrivateRows, SecretRandomness, SplitNet, TorchExecutor
 from skdp.training.engine import Engine
 
@@ -444,3 +451,40 @@ def test_no_clipped_gradient_is_rehearsed(blobs):
         "torch.get_num_threads", return_value=2
     ):  # fmt: skip
         classifier().fit(*blobs)
+
+
+# ------------------------------------------------------------------ what a review found
+@pytest.mark.parametrize(("noise", "value"), [(Response(0.9, 2), Activations(1.0)), (Gaussian((2.0,)), Labels(2))])
+def test_values_are_answered_by_the_noise_that_is_made_for_them(noise, value):
+    """Otherwise a response's parameter would pass for a noise multiplier, at the price of a response."""
+    split, cpu, spent = SplitNet(nn.Sequential(nn.Identity(), nn.Linear(4, 1)), "0", (4,)), torch.device("cpu"), []
+    per_example = PerExample(split)
+    rows = PrivateRows(torch.zeros(5, 4), torch.zeros(5, dtype=torch.int64))
+    made = TorchExecutor(
+        NetModel(split, per_example.parameters, cpu, None), rows, forward=split, per_example=per_example,
+        spend=spent.append, randomness=SecretRandomness(cpu), piece=10,
+    )  # fmt: skip
+    with pytest.raises(PlanViolationError, match="does not answer"):
+        made.answer(Query(Touch("t", Poisson(), noise, 1), (value,)))
+    assert not spent
+
+
+def test_tokens_of_the_text_net():
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(1, 50, size=(300, 6)), np.arange(300) % 2
+    model = classifier(NeuralDP("features"), module=TextBag(50), feature_bounds=None).fit(X, y)
+    assert model.predict(X).shape == (300,)
+
+
+def test_public_labels_are_in_the_first_line_of_the_statement(blobs):
+    open_, hidden = classifier().fit(*blobs).privacy_, classifier(NeuralDP(label_epsilon=1.0)).fit(*blobs).privacy_
+    assert "per feature row, labels NOT protected" in open_.text.splitlines()[0] + open_.text.splitlines()[1]
+    assert open_.unit == "feature row" and verify(open_).holds
+    assert hidden.unit == "row" and "NOT protected" not in hidden.text
+
+
+def test_more_inputs_than_noise_leaves_anything_of_are_warned_about():
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(-1, 1, size=(200, 100)), np.arange(200) % 2
+    with pytest.warns(WeakSignalWarning, match="releases 100 numbers per row.*RandomProjection"):
+        classifier(epsilon=1.0).fit(X, y)

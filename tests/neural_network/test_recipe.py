@@ -10,6 +10,8 @@ import pytest
 import torch
 from linear_fits import SEEDED
 from sklearn.metrics import log_loss
+from suite import answers_through
+from torch import nn
 
 from skdp import DPClassifier
 from skdp.contract import Public
@@ -148,3 +150,16 @@ def test_every_clipping_gives_probabilities_nearly_as_good_as_flat(module, clipp
         return log_loss(y, model.predict_proba(X))
 
     assert loss(clipping) < min(loss("flat") + 0.04, log_loss(y, np.full(len(y), y.mean())))
+
+
+def test_global_clipping_asks_for_a_norm_where_nobody_knows_one(blobs):
+    """Otherwise every record might be dropped, and the whole budget buy noise."""
+    model = DPClassifier(module=nn.Sequential(nn.Linear(4, 1)), clipping="global", classes=[0, 1])
+    with pytest.raises(ValueError, match="clipping='global'.*Prebuilt.*pass max_grad_norm"):
+        model.fit(*blobs)
+    rows = DPClassifier(module="text", clipping="global", classes=[0, 1], epsilon=3.0)
+    tokens = np.random.default_rng(0).integers(1, 50, size=(300, 6))
+    found = []
+    with answers_through(lambda executor, query, honest: found.append(query) or honest()):
+        rows.fit(tokens, np.arange(300) % 2)
+    assert min(float(query.values[0].bound) for query in found) >= math.hypot(1.0, 0.5)

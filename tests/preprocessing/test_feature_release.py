@@ -159,3 +159,24 @@ def test_no_noise_says_so_and_clips_nothing():
     with pytest.warns(UserWarning, match="insecure_noise_seed"):
         one = DPFeatureRelease(insecure_noise_seed=1).fit_transform(X)
     np.testing.assert_array_equal(one, DPFeatureRelease(insecure_noise_seed=1).fit_transform(torch.tensor(X)))
+
+
+class Remembers(nn.Module):
+    """A user's map that keeps what it was given."""
+
+    def forward(self, x):
+        self.last = x
+        return 2 * x
+
+
+def test_a_projection_that_remembers_rows_leaves_none():
+    X, _ = table(500)
+    release = DPFeatureRelease(Remembers(), epsilon=1.0, feature_bounds=(-1, 1))
+    release.fit_transform(X)
+    release.transform(X)
+    assert X[17].astype(np.float32).tobytes() not in pickle.dumps(release)
+
+
+def test_a_weak_delta_is_said():
+    with pytest.warns(UserWarning, match="close to 1/n"):
+        DPFeatureRelease(epsilon=1.0, delta=1e-3, feature_bounds=(-1, 1)).fit_transform(table(300)[0])

@@ -95,9 +95,9 @@ def test_images_and_tokens():
     torch.testing.assert_close(split(x), split.rest(clip_rows(split.activations(x), 2.0)))
     words = nn.Sequential(nn.Embedding(10, 3).requires_grad_(False), nn.Flatten(), nn.Linear(12, 1))
     tokens = torch.arange(8).reshape(2, 4)
-    assert SplitNet(words, "0", (4,)).activations(tokens).shape == (2, 12)
+    assert SplitNet(words, "0", (4,), vocabulary=10).activations(tokens).shape == (2, 12)
     with pytest.raises(UnsupportedModuleError, match="tokens.*embedding"):
-        SplitNet(words, None, (4,))
+        SplitNet(words, None, (4,), vocabulary=10)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float64])
@@ -246,3 +246,11 @@ def test_random_projection_is_public_and_keeps_norms():
     assert abs(float(ratio.mean()) - 1) < 0.2
     with pytest.raises(ValueError, match="width=0"):
         RandomProjection(4, 0)
+
+
+@pytest.mark.parametrize("bound", [1e-3, 1e-5, 2.5e-7])
+@pytest.mark.parametrize("size", [3.4e38, 1e30, 1.0])
+def test_a_small_bound_holds_for_the_largest_rows(bound, size):
+    """The factor is then smaller than what float32 can tell apart."""
+    rows = torch.tensor([[size, -size, size / 3]])
+    assert clip_rows(rows, bound).double().norm() <= bound * (1 + 1e-6)
