@@ -60,8 +60,6 @@ def _fixed(charge_at: Callable[[float], Charge]) -> str:
     """Names of the touches whose noise no scale changes, for a message."""
     pairs = zip(charge_at(1.0).touches, charge_at(2.0).touches, strict=True)
     names = [repr(one.name) for one, two in pairs if one.count and one == two]
-    return (
-        f", which is the price of {', '.join(names)} (give them more noise; for labels that is a smaller label_epsilon)"
-        if names
-        else ""
-    )
+    if not names:
+        return ""
+    return f", which is the price of {', '.join(names)} (give them more noise; for labels, a smaller label_epsilon)"

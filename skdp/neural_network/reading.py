@@ -117,10 +117,9 @@ def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remed
     name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
     values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
     if inputs.dtype.kind == "i":
-        kind = (
-            f"NaN, infinity or tokens that are not whole numbers from 0 to {estimator._vocabulary - 1} (the vocabulary "
-            "of the net and that of the tokenizer, TextBag(vocabulary=) and HashingTokenizer(n_buckets=), must agree)"
-        )
+        kind = f"NaN, infinity or tokens that are not whole numbers from 0 to {estimator._vocabulary - 1}"
+        both = "TextBag(vocabulary=...) and HashingTokenizer(n_buckets=...)"
+        remedy = f"; {both} must agree where they are what makes and takes them{remedy}"
     else:
         kind = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
     raise ValueError(f"Input X contains {kind} in column {name} ({len(values)} rows){remedy}")
