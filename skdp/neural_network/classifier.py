@@ -29,7 +29,8 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         ``MLP(hidden_units=(64,))`` or ``Net(MyModule, width=8)`` has parameters that a grid search can tune as
         ``module__hidden_units``.
     mechanism : str or Mechanism, default="dp-sgd"
-        How the net is trained privately.
+        How the net is trained privately: ``"dp-sgd"``, ``"dpis"``, ``"rgp"``, ``"neuraldp"``, ``"dp-ftrl"``, or a
+        specification such as ``RGP(rank=4)`` whose parameters are tuned as ``mechanism__rank``.
     epsilon : float or None, default=1.0
         Privacy budget of one `fit`; smaller is more private. ``float("inf")`` trains without privacy. None
         together with `noise_multiplier` lets epsilon follow from the noise.

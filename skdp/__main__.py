@@ -1,4 +1,4 @@
-"""``python -m skdp.cli``."""
+"""``python -m skdp``."""
 
 from __future__ import annotations
 
