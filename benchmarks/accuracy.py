@@ -14,7 +14,6 @@ not tuned. No constant of skdp was chosen on the data sets in `UNSEEN`. Data set
 from __future__ import annotations
 
 import argparse
-import gzip
 import math
 import os
 import subprocess
@@ -25,6 +24,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import idx_images
 import numpy as np
 import pandas as pd
 import record
@@ -96,10 +96,8 @@ def table(name: str) -> tuple[pd.DataFrame, list[str], np.ndarray]:
         labels = np.concatenate([found[part] for part in sorted(found.files) if part.endswith("labels")])
         return pooled(images), [], labels.ravel().astype(int)
     if name == "mnist":
-        with gzip.open(root / "mnist/train-images-idx3-ubyte.gz") as file:
-            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)[:5000]
-        with gzip.open(root / "mnist/train-labels-idx1-ubyte.gz") as file:
-            return pooled(images), [], np.frombuffer(file.read(), np.uint8, offset=8)[:5000].astype(int)
+        images, labels = idx_images.read("mnist")
+        return pooled(images[:5000]), [], labels[:5000]
     raise ValueError(f"data={name!r} must be one of {', '.join(TASKS)}")
 
 

@@ -13,14 +13,12 @@ weights and noise of their own. Data sets that are not found are skipped.
 from __future__ import annotations
 
 import argparse
-import gzip
-import os
 import time
 import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import accuracy
+import idx_images
 import numpy as np
 import pandas as pd
 import record
@@ -80,12 +78,9 @@ def table(name: str) -> tuple[pd.DataFrame, list[str], np.ndarray]:
     """As in the accuracy benchmark, and 15,000 images of clothes as means of two by two pixels."""
     if name != "fashion":
         return accuracy.table(name)
-    root = Path(os.environ.get("SKDP_DATA_DIR", "missing")) / "fashion_mnist"
-    with gzip.open(root / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 14, 2, 14, 2)[:15000]
-    with gzip.open(root / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)[:15000].astype(int)
-    return pd.DataFrame(images.mean((2, 4)).reshape(len(images), -1)).rename(columns=str), [], labels
+    images, labels = (part[:15000] for part in idx_images.read("fashion_mnist"))
+    small = images.reshape(-1, 14, 2, 14, 2).mean((2, 4))
+    return pd.DataFrame(small.reshape(len(small), -1)).rename(columns=str), [], labels
 
 
 def fewer(raw: tuple) -> tuple:

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 import argparse
 import functools
-import gzip
 import itertools
 import json
 import math
-import os
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import accuracy
+import idx_images
 import numpy as np
 import record
 import torch
@@ -49,12 +47,9 @@ def rows(name: str, seed: int) -> tuple[np.ndarray, ...]:
     if name == "adult":
         data = accuracy.split(accuracy.table("adult"), "adult", 100 + seed)
         return data["X"][:8000], data["X_test"], data["y"][:8000], data["y_test"]
-    folder = Path(os.environ["SKDP_DATA_DIR"]) / "fashion_mnist"
-    with gzip.open(folder / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)[:10_000]
-    with gzip.open(folder / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read(), np.uint8, offset=8)[:10_000].astype(int)
-    return train_test_split(images.astype(np.float32) / 127.5 - 1, labels, test_size=0.2, random_state=seed)
+    images, labels = (part[:10_000] for part in idx_images.read("fashion_mnist"))
+    X = images.reshape(-1, 784).astype(np.float32) / 127.5 - 1
+    return train_test_split(X, labels, test_size=0.2, random_state=seed)
 
 
 SETTINGS = {

@@ -13,7 +13,6 @@ are not run again: a long comparison may be stopped and gone on with.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import resource
@@ -24,12 +23,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import idx_images
 import numpy as np
 import pandas as pd
 import record
 import torch
-from accuracy import calibration_error
-from sklearn.metrics import log_loss
+from accuracy import scores
 
 DELTA = 1e-5
 EPSILONS = (1.0, 2.0, 3.0, 4.0)
@@ -52,22 +51,12 @@ PUBLISHED = [
 
 
 # ------------------------------------------------------------------ data
-def idx(path: Path) -> np.ndarray:
-    """An array of the MNIST file format."""
-    with gzip.open(path) as file:
-        raw = file.read()
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(raw[3])]
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
-
-
 def load(name: str) -> tuple[np.ndarray, ...]:
     """Training rows and labels, test rows and labels."""
     root = Path(os.environ["SKDP_DATA_DIR"])
     if name in ("mnist", "fashion_mnist"):
-        files = [root / name / f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k")
-                 for kind in ("images-idx3", "labels-idx1")]  # fmt: skip
-        parts = [idx(file) for file in files]
-        return images(parts[0]), parts[1].astype(int), images(parts[2]), parts[3].astype(int)
+        (X, y), (X_test, y_test) = (idx_images.read(name, part) for part in ("train", "t10k"))
+        return images(X), y, images(X_test), y_test
     if name == "pneumonia":
         found = np.load(root / "pneumonia_mnist/pneumoniamnist_rebuilt.npz")
         labels = [found[f"{part}_labels"].ravel().astype(int) for part in ("train", "test")]
@@ -161,13 +150,11 @@ def fit(task: tuple) -> dict[str, Any] | None:
         warnings.simplefilter("ignore")
         model.fit(X, y)
     seconds, memory = time.perf_counter() - start, peak() - before
-    output = model.predict_proba(X_test)
-    confidence, right = output.max(1), output.argmax(1) == y_test
-    bins = np.clip((confidence * 15).astype(int), 0, 14)
+    found = scores({"y_test": y_test, "task": "accuracy"}, model.predict_proba(X_test))
     return {
-        "accuracy": float(np.mean(right)),
-        "loss": float(log_loss(y_test, np.clip(output, 1e-12, 1), labels=np.arange(output.shape[1]))),
-        "ece": calibration_error(bins, confidence, right),
+        "accuracy": found["score"],
+        "loss": found["loss"],
+        "ece": found["ece"],
         "seconds": seconds,
         "peak_mb": memory,
         "parameters": sum(p.numel() for p in model.module_.parameters() if p.requires_grad),

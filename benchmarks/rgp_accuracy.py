@@ -10,7 +10,6 @@ Both settings were found by trying a few on validation rows.
 from __future__ import annotations
 
 import argparse
-import gzip
 import os
 import statistics
 import time
@@ -18,6 +17,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import idx_images
 import numpy as np
 import torch
 from record import write
@@ -42,12 +42,8 @@ MECHANISMS = {
 
 def images(part: str) -> tuple[np.ndarray, np.ndarray]:
     """Pixels in [-1, 1] and labels."""
-    folder = Path(os.environ["SKDP_DATA_DIR"]) / "fashion_mnist"
-    with gzip.open(folder / f"{part}-images-idx3-ubyte.gz") as file:
-        X = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
-    with gzip.open(folder / f"{part}-labels-idx1-ubyte.gz") as file:
-        y = np.frombuffer(file.read(), np.uint8, offset=8).astype(int)
-    return (X / 127.5 - 1).astype(np.float32), y
+    X, y = idx_images.read("fashion_mnist", part)
+    return (X.reshape(-1, 784) / 127.5 - 1).astype(np.float32), y
 
 
 def compare(setting: dict[str, Any], seeds: int) -> dict[str, dict]:

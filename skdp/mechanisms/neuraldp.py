@@ -26,7 +26,7 @@ from skdp.contract import (
     Touch,
     Update,
 )
-from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.base import Mechanism, TrainingPlan, steps_per_epoch
 from skdp.training.split import SplitNet
 
 __all__ = ["NeuralDP"]
@@ -116,7 +116,7 @@ class NeuralDP(Mechanism):
         self._check(public, training)
         passes = steps_per_pass = None
         if self.release == "per-pass":
-            steps_per_pass = max(1, math.ceil(1 / training.sampling_rate - 1e-9))
+            steps_per_pass = steps_per_epoch(training.sampling_rate)
             passes = max(1, math.ceil(training.steps / steps_per_pass))
         noise = None if scale is None else Gaussian((scale,))
         touches = (Touch("activations", Poisson(), noise, passes or 1),)

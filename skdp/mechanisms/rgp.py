@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from skdp.contract import Answers, CarrierSum, Charge, Gaussian, Model, Poisson, Public, Query, Touch, Update
+from skdp.contract import CLIPPINGS, Answers, CarrierSum, Charge, Gaussian, Model, Poisson, Public, Query, Touch, Update
 from skdp.exceptions import UnsupportedModuleError
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGD, DPSGDPlan
@@ -21,7 +21,6 @@ from skdp.mechanisms.dp_sgd import DPSGD, DPSGDPlan
 __all__ = ["RGP"]
 
 CARRIERS = ("both", "left")
-CLIPPINGS = ("flat", "automatic", "global", "per-layer")
 WEIGHTS = (
     (nn.Linear, "weight"),
     (nn.Conv1d | nn.Conv2d | nn.Conv3d, "weight"),

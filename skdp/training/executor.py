@@ -98,6 +98,13 @@ class PrivateRows:
     def __len__(self) -> int:
         return len(self.inputs)
 
+    @property
+    def null(self) -> Tensor:
+        """Which rows have a weight of zero: bool (n,)."""
+        if self.weights is None:
+            return torch.zeros(len(self), dtype=torch.bool, device=self.inputs.device)
+        return self.weights == 0
+
     def squared(self) -> PrivateRows:
         """The same rows with their squared norms, where they are a table of float32 numbers."""
         table = self.inputs.ndim == 2 and self.inputs.dtype == torch.float32
@@ -136,9 +143,14 @@ class Piece:
         return self._capture(self.rows)
 
     @cached_property
-    def squared_norms(self) -> list[Tensor]:
-        """Upper bounds on squared gradient norms, one tensor of shape (batch,) per group."""
-        return self.captured.squared_norms()
+    def norms(self) -> Tensor:
+        """Upper bounds on gradient norms: (batch,)."""
+        return total_squares(self.captured.squared_norms()).sqrt()
+
+    @property
+    def null(self) -> Tensor:
+        """Null rows, also those whose gradient is not finite: bool (batch,)."""
+        return self.rows.null | ~torch.isfinite(self.norms)
 
 
 class TorchExecutor:
@@ -351,12 +363,8 @@ class _BelowTotal:
         self._total = torch.zeros((), dtype=accumulator(executor.model.device), device=executor.model.device)
 
     def add(self, piece: Piece) -> None:
-        squared = total_squares(piece.squared_norms)
-        null = ~torch.isfinite(squared)
-        if piece.rows.weights is not None:
-            null |= piece.rows.weights == 0
-        half = torch.where(squared.sqrt() <= self._bound, 0.5, -0.5)
-        self._total += half.masked_fill(null, 0.0).sum()
+        half = torch.where(piece.norms <= self._bound, 0.5, -0.5)
+        self._total += half.masked_fill(piece.null, 0.0).sum()
 
     def release(self, sensitivity: float, multiplier: float, randomness: SecretRandomness) -> Tensor:
         # float64 like the count: the low bits of a float32 number would narrow down what it was added to.

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from skdp.contract import NormSum, ThinnedSum
-from skdp.training.clipping import total_squares
 from skdp.training.executor import FLOAT_SLACK, GradientTotal, Piece, TorchExecutor, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.sums import accumulator
@@ -61,7 +60,7 @@ class _ThinnedTotal(GradientTotal):
         self._randomness = executor.randomness
 
     def add(self, piece: Piece) -> None:
-        norms = total_squares(piece.squared_norms).sqrt()
+        norms = piece.norms
         # One coin per candidate in order, null rows too: pieces shift none, and no record decides over another's.
         coins = torch.from_numpy(self._randomness.coins(len(norms)))
         coins = coins.to(accumulator(norms.device)).to(norms.device, non_blocking=True)
@@ -75,12 +74,8 @@ class _NormTotal:
         self._total = torch.zeros((), dtype=torch.float64)
 
     def add(self, piece: Piece) -> None:
-        norms = total_squares(piece.squared_norms).sqrt()
-        null = ~torch.isfinite(norms)
-        if piece.rows.weights is not None:
-            null |= piece.rows.weights == 0
         # In float64 wherever the net runs: a long float32 sum would let one record decide what is kept of others.
-        self._total += norms.clamp(max=self._bound).masked_fill(null, 0.0).cpu().double().sum()
+        self._total += piece.norms.clamp(max=self._bound).masked_fill(piece.null, 0.0).cpu().double().sum()
 
     def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> Tensor:
         noise = float(randomness.array_normal((1,))[0])

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from skdp.contract import Activations, Labels
 from skdp.exceptions import PlanViolationError
-from skdp.training.executor import Piece, PrivateRows, TorchExecutor, start
+from skdp.training.executor import Piece, TorchExecutor, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.split import clip_rows
 
@@ -59,7 +59,7 @@ class _ActivationsTotal(_EveryRow):
 
     def add(self, piece: Piece) -> None:
         clipped = clip_rows(self._module.activations(piece.rows.inputs), self._bound)
-        self._parts.append(clipped.masked_fill(_null(piece.rows)[:, None], 0.0))
+        self._parts.append(clipped.masked_fill(piece.rows.null[:, None], 0.0))
 
     def release(self, sensitivity: float, multiplier: float, randomness: SecretRandomness) -> Tensor:
         return noisy_activations(self._all(), multiplier and multiplier * sensitivity, randomness)
@@ -74,7 +74,7 @@ class _LabelsTotal(_EveryRow):
         self._classes = value.classes
 
     def add(self, piece: Piece) -> None:
-        self._parts.append(piece.rows.targets.masked_fill(_null(piece.rows), -1))
+        self._parts.append(piece.rows.targets.masked_fill(piece.rows.null, -1))
 
     def release(self, sensitivity: float, noise_parameter: float, randomness: SecretRandomness) -> Tensor:
         labels = self._all()
@@ -82,9 +82,3 @@ class _LabelsTotal(_EveryRow):
         drawn = np.minimum((other * self._classes).astype(np.int64), self._classes - 1)
         answers = np.where((lot < noise_parameter) | (labels < 0).cpu().numpy(), drawn, labels.cpu().numpy())
         return torch.from_numpy(answers).to(labels.device)
-
-
-def _null(rows: PrivateRows) -> Tensor:
-    if rows.weights is None:
-        return torch.zeros(len(rows), dtype=torch.bool, device=rows.inputs.device)
-    return rows.weights == 0
