@@ -56,6 +56,13 @@ class FitBook:
     a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
     checkpoint (so that a second crash is counted too), go on.
 
+    Parameters
+    ----------
+    what : str
+        What spends, in words.
+    n : int, optional
+        Public number of units, where it is known.
+
     Examples
     --------
     >>> from skdp.contract import Gaussian, Poisson
@@ -69,7 +76,9 @@ class FitBook:
     {'gradient': 50}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "", n: int | None = None) -> None:
+        self.what = what
+        self.n = n
         self.reservation: Reservation | None = None
         self.settled = False
 

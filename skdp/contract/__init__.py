@@ -21,6 +21,7 @@ from skdp.contract.queries import (
     NormBelow,
     NormSum,
     Query,
+    RowSum,
     ThinnedSum,
     Value,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Public",
     "Query",
     "Response",
+    "RowSum",
     "Sampler",
     "Spender",
     "ThinnedSum",

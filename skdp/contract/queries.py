@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -181,6 +181,40 @@ class Counts:
     def sensitivity(self) -> float:
         """Root of the number of groups."""
         return float(len(self.edges)) ** 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class RowSum:
+    """Sum over rows of `map` of each row, brought under `bound` in L2 norm; a row that maps to NaN or inf is null.
+
+    Parameters
+    ----------
+    of : {"X", "y"}
+        Which array is summed up.
+    map : callable
+        Public, and a dataclass of public values: from rows of shape (m, columns) to contributions of shape (m, k), each
+        from its own row alone. A missing value adds nothing: the map gives 0 where it depends on one.
+    bound : float
+        Largest L2 norm of a contribution; longer ones are shortened.
+
+    Examples
+    --------
+    >>> RowSum("X", np.square, 2.0).sensitivity
+    2.0
+    """
+
+    of: str
+    map: Callable[[Any], Any]
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bound < float("inf"):
+            raise ValueError(f"RowSum(bound={self.bound!r}) must be positive and finite")
+
+    @property
+    def sensitivity(self) -> float:
+        """The bound."""
+        return self.bound
 
 
 @dataclass(frozen=True, eq=False)

@@ -147,7 +147,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
         warn_all(public_warnings(work, problem, programme) + signal_warnings(programme), level=5)
         path = checkpoint and checkpoint.path
-        book = FitBook()
+        book = FitBook(f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}", problem.public.n)
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
                           earlier, failed)  # fmt: skip
         # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit that

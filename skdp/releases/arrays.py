@@ -1,4 +1,4 @@
-"""The array executor: answers histogram queries about numpy arrays."""
+"""The array executor: answers queries about numpy arrays."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from skdp.contract import Answers, Counts, Query
+from skdp.contract import Answers, Counts, Query, RowSum
 
 __all__ = ["ArrayExecutor"]
 
+_ROWS = 65_536  # that are mapped at a time
+
 
 class ArrayExecutor:
-    """Holds arrays and answers `skdp.contract.Counts` queries about all rows, with noise added once.
+    """Holds arrays and answers `skdp.contract.Counts` and `RowSum` about all rows, with noise added once.
 
     Parameters
     ----------
-    arrays : dict of str to ndarray of shape (n, groups)
-        Private columns by name; NaN is the null value of a column and falls into no bin.
+    arrays : dict of str to ndarray of shape (n, columns)
+        Private columns by name; NaN is the null value of a column: it falls into no bin.
     null : ndarray of bool of shape (n,)
-        Null rows: they add to no bin of any group.
+        Null rows: they add to no bin and no sum.
     spend : callable
         ``spend(touch)`` ticks the book.
     normal : callable
@@ -50,15 +52,20 @@ class ArrayExecutor:
         self._normal = normal
 
     def answer(self, query: Query) -> Answers:
-        """Noisy histograms, one array of shape (groups, bins) per value; every touch here is full batch."""
+        """Noisy values: (groups, bins) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
         self._spend(query.touch)
         if query.touch.sampler.rate != 1:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
         noise = query.touch.noise
         multipliers = noise.multipliers if noise else (0.0,) * len(query.values)
-        return tuple(
-            self._histograms(value) + self._noise(value, z) for value, z in zip(query.values, multipliers, strict=True)
-        )
+        return tuple(self._noisy(value, z) for value, z in zip(query.values, multipliers, strict=True))
+
+    def _noisy(self, value: Counts | RowSum, multiplier: float) -> np.ndarray:
+        exact = self._histograms(value) if isinstance(value, Counts) else self._sum(value)
+        return exact + self._noise(value, multiplier, exact.shape)
+
+    def _noise(self, value: Counts | RowSum, multiplier: float, shape: tuple[int, ...]) -> np.ndarray | float:
+        return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0
 
     def _histograms(self, value: Counts) -> np.ndarray:
         columns = self._arrays[value.of]
@@ -71,6 +78,16 @@ class ArrayExecutor:
             counts[group] = np.bincount(bins, minlength=len(inner) + 1)
         return counts
 
-    def _noise(self, value: Counts, multiplier: float) -> np.ndarray | float:
-        shape = (len(value.edges), np.asarray(value.edges).shape[1] + 1)
-        return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0
+    def _sum(self, value: RowSum) -> np.ndarray:
+        rows, total = self._arrays[value.of], 0.0
+        for start in range(0, max(len(rows), 1), _ROWS):
+            piece = slice(start, start + _ROWS)
+            with np.errstate(all="ignore"):
+                mapped = np.asarray(value.map(rows[piece]), dtype=np.float64)
+                largest = np.abs(mapped).max(axis=1, initial=0.0)
+                # In units of its largest entry no row overflows in its norm.
+                norms = largest * np.sqrt(((mapped / np.maximum(largest, 1e-300)[:, None]) ** 2).sum(axis=1))
+                mapped = mapped * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))[:, None]
+            null = self._null[piece] | ~np.isfinite(norms)
+            total = total + np.where(null[:, None], 0.0, mapped).sum(axis=0)
+        return total

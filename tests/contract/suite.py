@@ -104,7 +104,7 @@ def no_noise():
 
     with (
         mock.patch.object(TorchExecutor, "_noise_of", lambda self, query, ordinal: Silent(self)),
-        mock.patch.object(ArrayExecutor, "_noise", lambda self, value, multiplier: 0.0),
+        mock.patch.object(ArrayExecutor, "_noise", lambda self, value, multiplier, shape: 0.0),
     ):
         yield
 

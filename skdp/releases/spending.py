@@ -1,0 +1,161 @@
+"""What transformers, calibrators and metrics that release statistics have in common: budget, noise, statement."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
+from skdp.accounting.checks import is_real
+from skdp.contract import ADJACENCIES, Charge, Public
+from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
+from skdp.releases.arrays import ArrayExecutor
+
+__all__ = ["Spending"]
+
+_WEAK_EPSILON = 10.0
+
+
+class Spending(BaseEstimator):
+    """Base of what releases statistics of arrays once per fit.
+
+    A subclass takes ``epsilon``, ``delta``, ``adjacency``, ``n_public``, ``noise_multiplier`` and
+    ``insecure_noise_seed`` in its ``__init__`` and implements `privacy_charge`, whose multipliers are proportional to
+    the scale. Its fit checks and reads, then asks its queries inside `_spending`::
+
+        with self._spending(public, {"X": X}, null, facts=[...]) as (executor, touches):
+            counts = drive(queries(touches["counts"]), executor.answer)
+
+    Nothing of the rows may be kept but what the executor answered.
+    """
+
+    def privacy_charge(self, public: Public, scale: float | None) -> Charge:
+        """What a fit costs at a noise scale, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+        scale : float or None
+            None is no noise.
+
+        Returns
+        -------
+        Charge
+        """
+        raise NotImplementedError
+
+    @property
+    def privacy_(self) -> PrivacyStatement:
+        """Statement of what the last fit cost, together with fits of this object that spent and ended in an error."""
+        parts = [*getattr(self, "_failed", []), *([self._statement] if hasattr(self, "_statement") else [])]
+        if not parts:
+            check_is_fitted(self, "_statement")
+        statements = [PrivacyStatement.from_dict(part) for part in parts]
+        return statements[0] if len(statements) == 1 else compose(statements)
+
+    # ------------------------------------------------------------------ for subclasses
+    def _check_budget(self) -> None:
+        """Refuse impossible budgets before data is looked at."""
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError(
+                f"epsilon={self.epsilon!r} and noise_multiplier={self.noise_multiplier!r}: set exactly one of them, "
+                "the other to None"
+            )
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon)
+        noise = self.noise_multiplier
+        if noise is not None and not (is_real(noise) and 0 < noise < math.inf):
+            raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
+        if self.adjacency not in ADJACENCIES:
+            raise ValueError(f"adjacency={self.adjacency!r} must be one of {', '.join(ADJACENCIES)}")
+        if self.adjacency == "add-remove" and self.n_public is None:
+            raise ValueError(
+                "adjacency='add-remove' protects the number of rows, so it has to be declared: pass n_public with a "
+                "number that anybody may know"
+            )
+
+    def _public(self, rows: int, columns: int, **facts: Any) -> Public:
+        """The public facts of `rows` rows; their number is as declared under add-remove."""
+        n = rows if self.n_public is None else int(self.n_public)
+        facts = {"n_outputs": 0, "task": "regression", **facts}
+        return Public(n, (columns,), adjacency=self.adjacency, **facts)
+
+    @contextmanager
+    def _spending(
+        self,
+        public: Public,
+        arrays: dict[str, np.ndarray],
+        null: np.ndarray,
+        *,
+        facts: Iterable[str] = (),
+        assumptions: Iterable[str] = (),
+        level: int = 4,
+    ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
+        """Price, reserve, and give what answers queries and the touches by name; states in the end.
+
+        The executor gets `arrays` and `null` (rows that add to nothing). `facts` and `assumptions` go into the
+        statement. `level` is how many frames up the user's line is.
+        """
+        delta = resolve_delta(self.delta, public.n)
+        certificate, scale = None, self.noise_multiplier
+        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
+            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
+            scale = certificate.scale
+        charge = self.privacy_charge(public, scale)
+        notes = self._budget_warnings(charge)
+        for kind, message in notes:
+            warnings.warn(message, kind, stacklevel=level)
+        book = FitBook(type(self).__name__, public.n)
+        reservation = book.reserve(charge)
+        entropy = secrets.randbits(256) if self.insecure_noise_seed is None else self.insecure_noise_seed
+        noise = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
+        executor = ArrayExecutor(
+            arrays, null, spend=lambda touch: book.spend(reservation, touch), normal=noise.standard_normal
+        )
+
+        def statement(executed: Mapping[str, int]) -> dict[str, Any]:
+            return PrivacyStatement.from_charge(
+                charge,
+                delta,
+                executed=executed,
+                mechanism=type(self).__name__,
+                n=public.n,
+                target_epsilon=self.epsilon if charge.touches else None,
+                certificate=certificate,
+                public=facts,
+                assumptions=assumptions,
+                warnings=[message for _, message in notes],
+                reproducible_noise=self.insecure_noise_seed is not None,
+            ).to_dict()
+
+        try:
+            yield executor, {touch.name: touch for touch in charge.touches}
+        except BaseException:
+            executed = book.settle(reservation)
+            if any(executed.values()):
+                # The error itself may tell something, so this attempt counts although it gave nothing.
+                self._failed = [*getattr(self, "_failed", []), statement(executed)]
+            raise
+        self._statement = statement(book.settle(reservation))
+
+    def _budget_warnings(self, charge: Charge) -> list[tuple[type[Warning], str]]:
+        found: list[tuple[type[Warning], str]] = []
+        if not charge.touches:
+            return found
+        if self.insecure_noise_seed is not None:
+            message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
+            found.append((InsecureNoiseWarning, message))
+        if self.epsilon is not None and math.isinf(self.epsilon):
+            found.append((NotPrivateWarning, f"epsilon=inf: this {type(self).__name__} is NOT PRIVATE"))
+        elif self.epsilon is not None and self.epsilon > _WEAK_EPSILON:
+            message = f"epsilon={self.epsilon:g} is more than {_WEAK_EPSILON:g} and protects little"
+            found.append((WeakPrivacyWarning, message))
+        return found
