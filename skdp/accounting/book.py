@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
 from skdp.contract import Charge, Touch
 from skdp.exceptions import PlanViolationError
@@ -50,18 +51,18 @@ class FitBook:
     queries of an open lease were answered, so all of it counts as spent: 63 answered, leased to 100 of 120,
     leaves 20. A clean stop (`settle`) closes the lease at what was really spent.
 
-    Notes
-    -----
-    Use, in this order: `reserve` (before a row is read); write the checkpoint; `spend` before each answer; at
-    a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
-    checkpoint (so that a second crash is counted too), go on.
-
     Parameters
     ----------
     what : str
         What spends, in words.
     n : int, optional
         Public number of units, where it is known.
+
+    Notes
+    -----
+    Use, in this order: `reserve` (before a row is read); write the checkpoint; `spend` before each answer; at
+    a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
+    checkpoint (so that a second crash is counted too), go on.
 
     Examples
     --------
@@ -98,11 +99,13 @@ class FitBook:
         Raises
         ------
         PlanViolationError
-            This book already holds a reservation: a fit has one.
+            This book already holds a reservation: a fit has one. Or the fit is part of a pipeline or search that
+            has paid for other charges than this one.
         """
         if self.reservation is not None:
             raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
         lease = _check_lease(lease)
+        take_cover(charge, self)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
         self.reservation = Reservation(charge, lines)
         return self.reservation

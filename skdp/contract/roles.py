@@ -114,8 +114,8 @@ class Plan(Protocol):
 class Spender(Protocol):
     """Whatever touches private rows and can say beforehand what it will cost."""
 
-    def privacy_charge(self, public: Any, scale: float) -> Charge:
-        """Price list at a noise scale; it costs less as the scale grows."""
+    def privacy_charge(self, public: Any, scale: float | None) -> Charge:
+        """Price list at a noise scale; it costs less as the scale grows, and None is no noise."""
 
 
 class Executor(Protocol):

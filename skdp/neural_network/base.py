@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 import sys
 import threading
 import warnings
@@ -215,20 +216,21 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             journal.returned()
         return work
 
-    def privacy_charge(self, public: Public, scale: float) -> Charge:
+    def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What a fit would cost at a noise multiplier, from public facts alone.
 
         Parameters
         ----------
         public : Public
-        scale : float
-            Noise multiplier of a training step.
+        scale : float or None
+            Noise multiplier of a training step; None is no noise.
 
         Returns
         -------
         Charge
         """
-        work = copy.copy(self).set_params(epsilon=None, noise_multiplier=scale)
+        budget = {"epsilon": math.inf if scale is None else None, "noise_multiplier": scale}
+        work = copy.copy(self).set_params(**budget)
         return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
 
     def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from skdp.accounting import Calibration, calibrate, noise_multiplier
-from skdp.accounting.relations import gaussian_phases, leaves
+from skdp.accounting.shares import squared_signal
 from skdp.contract import Charge, Plan, Public, Touch
 from skdp.mechanisms import Mechanism, TrainingPlan, resolve_mechanism
 from skdp.nets import resolve_module
@@ -165,17 +165,7 @@ def _touches(name: str, multiplier: float | None) -> tuple[Touch, ...]:
 
 
 def _estimate_multiplier(name: str, training: Charge, scale: float | None) -> float | None:
-    """Multiplier of one release whose squared signal is a given share of the training's.
-
-    Of T queries at multiplier z that is, in the Gaussian limit, q^2 T (exp(1/z^2) - 1); evaluated at a fixed z of 1 for
-    subsampled training, so that the estimate's multiplier stays proportional to `scale`. Noise of other kinds has a
-    price of its own, which does not follow the scale.
-    """
+    """Multiplier of one release whose squared signal is a given share of the training's."""
     if scale is None:
         return None
-    phases = [gaussian_phases([leaf]) for leaf in leaves(training.event())]
-    signal = sum(
-        count * (scale / z) ** 2 * (1.0 if rate == 1 else rate**2 * (math.e - 1))
-        for phase in phases if phase for rate, z, count in phase
-    )  # fmt: skip
-    return scale / math.sqrt(SHARES[name] * signal)
+    return scale / math.sqrt(SHARES[name] * squared_signal(training, scale))

@@ -91,6 +91,8 @@ class SchemaEncoder(TransformerMixin, BaseEstimator):
     1  1.0    0.0    0.0                   1.0
     """
 
+    gives_output_bounds = True
+
     def __init__(
         self,
         schema,

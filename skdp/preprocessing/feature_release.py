@@ -96,6 +96,8 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
     (True, True)
     """
 
+    releases_rows = True
+
     def __init__(
         self,
         projection: Any = None,

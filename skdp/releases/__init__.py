@@ -5,7 +5,7 @@ from __future__ import annotations
 from skdp.releases.arrays import ArrayExecutor
 from skdp.releases.bounds import bounds_queries, bounds_touches
 from skdp.releases.class_counts import class_counts_queries, class_counts_touch
-from skdp.releases.spending import Spending
+from skdp.releases.spending import Spending, check_budget
 
 __all__ = [
     "ArrayExecutor",
@@ -14,4 +14,5 @@ __all__ = [
     "bounds_touches",
     "class_counts_queries",
     "class_counts_touch",
+    "check_budget",
 ]

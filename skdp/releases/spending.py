@@ -19,7 +19,7 @@ from skdp.contract import ADJACENCIES, Charge, Public
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.releases.arrays import ArrayExecutor
 
-__all__ = ["Spending"]
+__all__ = ["Spending", "check_budget"]
 
 _WEAK_EPSILON = 10.0
 
@@ -29,12 +29,31 @@ class Spending(BaseEstimator):
 
     A subclass takes ``epsilon``, ``delta``, ``adjacency``, ``n_public``, ``noise_multiplier`` and
     ``insecure_noise_seed`` in its ``__init__`` and implements `privacy_charge`, whose multipliers are proportional to
-    the scale. Its fit checks and reads, then asks its queries inside `_spending`::
+    the scale. Its fit checks and reads, then asks its queries inside `_spending`. Nothing of the rows may be kept but
+    what the executor answered.
 
-        with self._spending(public, {"X": X}, null, facts=[...]) as (executor, touches):
-            counts = drive(queries(touches["counts"]), executor.answer)
-
-    Nothing of the rows may be kept but what the executor answered.
+    Examples
+    --------
+    >>> from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch
+    >>> class Mean(Spending):
+    ...     def __init__(self, epsilon=1.0, delta="auto", adjacency="zero-out", n_public=None, noise_multiplier=None,
+    ...                  insecure_noise_seed=None):
+    ...         self.epsilon, self.delta, self.adjacency, self.n_public = epsilon, delta, adjacency, n_public
+    ...         self.noise_multiplier, self.insecure_noise_seed = noise_multiplier, insecure_noise_seed
+    ...
+    ...     def privacy_charge(self, public, scale):
+    ...         return Charge((Touch("sum", Poisson(), scale and Gaussian((scale,)), 1),), public.adjacency, public.unit)
+    ...
+    ...     def fit(self, X, y=None):
+    ...         self._check_budget()
+    ...         public, null = self._public(*X.shape), np.zeros(len(X), bool)
+    ...         with self._spending(public, {"X": X}, null, facts=["rows no longer than 1"]) as (executor, touches):
+    ...             (total,) = executor.answer(Query(touches["sum"], (RowSum("X", np.asarray, 1.0),)))
+    ...         self.mean_ = total / public.n
+    ...         return self
+    >>> mean = Mean(epsilon=1.0).fit(np.full((5000, 2), 0.5))
+    >>> bool(abs(mean.mean_ - 0.5).max() < 0.1), mean.privacy_.epsilon <= 1.0
+    (True, True)
     """
 
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
@@ -64,23 +83,7 @@ class Spending(BaseEstimator):
     # ------------------------------------------------------------------ for subclasses
     def _check_budget(self) -> None:
         """Refuse impossible budgets before data is looked at."""
-        if (self.epsilon is None) == (self.noise_multiplier is None):
-            raise ValueError(
-                f"epsilon={self.epsilon!r} and noise_multiplier={self.noise_multiplier!r}: set exactly one of them, "
-                "the other to None"
-            )
-        if self.epsilon is not None:
-            check_epsilon(self.epsilon)
-        noise = self.noise_multiplier
-        if noise is not None and not (is_real(noise) and 0 < noise < math.inf):
-            raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
-        if self.adjacency not in ADJACENCIES:
-            raise ValueError(f"adjacency={self.adjacency!r} must be one of {', '.join(ADJACENCIES)}")
-        if self.adjacency == "add-remove" and self.n_public is None:
-            raise ValueError(
-                "adjacency='add-remove' protects the number of rows, so it has to be declared: pass n_public with a "
-                "number that anybody may know"
-            )
+        check_budget(self)
 
     def _public(self, rows: int, columns: int, **facts: Any) -> Public:
         """The public facts of `rows` rows; their number is as declared under add-remove."""
@@ -159,3 +162,34 @@ class Spending(BaseEstimator):
             message = f"epsilon={self.epsilon:g} is more than {_WEAK_EPSILON:g} and protects little"
             found.append((WeakPrivacyWarning, message))
         return found
+
+
+def check_budget(spender: Any) -> None:
+    """Refuse impossible budgets before data is looked at.
+
+    Parameters
+    ----------
+    spender : object
+        With ``epsilon``, ``noise_multiplier``, ``adjacency`` and ``n_public``.
+
+    Raises
+    ------
+    ValueError
+    """
+    if (spender.epsilon is None) == (spender.noise_multiplier is None):
+        raise ValueError(
+            f"epsilon={spender.epsilon!r} and noise_multiplier={spender.noise_multiplier!r}: set exactly one of them, "
+            "the other to None"
+        )
+    if spender.epsilon is not None:
+        check_epsilon(spender.epsilon)
+    noise = spender.noise_multiplier
+    if noise is not None and not (is_real(noise) and 0 < noise < math.inf):
+        raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
+    if spender.adjacency not in ADJACENCIES:
+        raise ValueError(f"adjacency={spender.adjacency!r} must be one of {', '.join(ADJACENCIES)}")
+    if spender.adjacency == "add-remove" and spender.n_public is None:
+        raise ValueError(
+            "adjacency='add-remove' protects the number of rows, so it has to be declared: pass n_public with a "
+            "number that anybody may know"
+        )

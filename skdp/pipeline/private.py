@@ -1,0 +1,381 @@
+"""A scikit-learn pipeline whose private steps share one budget."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils.validation import _num_features, _num_samples, check_is_fitted
+
+from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
+from skdp.accounting.covered import covered
+from skdp.accounting.shares import squared_signal
+from skdp.contract import Charge, Public
+from skdp.exceptions import NotPrivateWarning
+from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
+from skdp.releases.spending import check_budget
+
+__all__ = ["PrivatePipeline", "make_private_pipeline"]
+
+# Share of the budget that all steps but the last one have together, where shares= does not say.
+_PREPARATION = 0.1
+
+
+class PrivatePipeline(Pipeline):
+    """Steps that are paid for from one budget, which they cost together exactly.
+
+    One noise scale is solved for: the composition of what all steps release costs `epsilon`. Steps that look at private
+    rows without paying are refused before a row is read.
+
+    Parameters
+    ----------
+    steps : list of (str, estimator)
+        As for `sklearn.pipeline.Pipeline`. A private step's own ``epsilon``, ``delta``, ``noise_multiplier``,
+        ``adjacency`` and ``n_public`` are set by the pipeline.
+    epsilon : float or None, default=1.0
+        Budget of all steps together; None together with `noise_multiplier`.
+    delta : float or "auto", default="auto"
+        "auto" is the largest power of ten at most 1/(10 n).
+    adjacency : {"zero-out", "replace-one", "add-remove"}, default="zero-out"
+    n_public : int, optional
+        Declared number of rows, under ``adjacency="add-remove"`` only.
+    shares : dict of str to float, optional
+        Share of the budget of private steps by name (nested ones as ``outer__inner``), as shares of the squared signal.
+        Steps without an entry divide what is left: one tenth of it goes to all steps but the last, the rest to the
+        last one.
+    public_steps : tuple of str, default=()
+        Steps that learn nothing from private rows although `skdp.audit.check_pipeline` cannot know it; named in the
+        statement as your declaration.
+    noise_multiplier : float, optional
+        The common noise scale, instead of `epsilon`.
+    verbose : bool, default=False
+
+    Attributes
+    ----------
+    privacy_ : PrivacyStatement
+        Of the whole pipeline.
+    shares_ : dict of str to float
+        Share of the squared signal that each private step got.
+    steps : list of (str, estimator)
+        Fitted, with the ``noise_multiplier`` that each step got.
+
+    Raises
+    ------
+    ValueError
+        From `fit`, for a step that does not pay, a bad share, or data that make no sense; nothing is spent then.
+
+    Notes
+    -----
+    *Formal guarantee.* The composition of all steps' releases is (epsilon, delta)-differentially private for
+    `adjacency`. All price lists follow from public facts and are reserved together, before the first row is read; every
+    step may spend its own list and nothing else.
+
+    A step before the last that knows the range of its outputs (``output_bounds_``) hands it to a last step whose
+    ``feature_bounds`` is ``"private"``: finding it again would cost budget.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skdp import DPClassifier
+    >>> from skdp.pipeline import make_private_pipeline
+    >>> from skdp.preprocessing import DPMinMaxScaler
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(5000, 3)) * [1, 10, 100]
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> pipe = make_private_pipeline(DPMinMaxScaler(), DPClassifier(classes=[0, 1]), epsilon=1.0).fit(X, y)
+    >>> pipe.score(X, y) > 0.9, 0.99 < pipe.privacy_.epsilon <= 1.0
+    (True, True)
+    """
+
+    def __init__(self, steps, *, epsilon=1.0, delta="auto", adjacency="zero-out", n_public=None, shares=None,
+                 public_steps=(), noise_multiplier=None, verbose=False):  # fmt: skip
+        self.steps = steps
+        self.epsilon = epsilon
+        self.delta = delta
+        self.adjacency = adjacency
+        self.n_public = n_public
+        self.shares = shares
+        self.public_steps = public_steps
+        self.noise_multiplier = noise_multiplier
+        self.verbose = verbose
+        # What sklearn's own methods read. A cache would hand out releases without their price list.
+        self.memory = None
+        self.transform_input = None
+
+    def __getitem__(self, ind: Any) -> Any:
+        """A step, or an ordinary pipeline of several, which share the fitted steps."""
+        return Pipeline(self.steps[ind]) if isinstance(ind, slice) else super().__getitem__(ind)
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> PrivatePipeline:
+        """Solve for the noise, then fit all steps one after the other.
+
+        Parameters
+        ----------
+        X : array-like or table
+        y : array-like, optional
+        **params
+            Of steps, as ``step__parameter``.
+
+        Returns
+        -------
+        self
+        """
+        with self._one_budget(X, y):
+            super().fit(X, y, **params)
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Fit all steps and return what the last one makes of X.
+
+        Parameters
+        ----------
+        X : array-like or table
+        y : array-like, optional
+        **params
+            Of steps, as ``step__parameter``.
+
+        Returns
+        -------
+        array-like or table
+        """
+        with self._one_budget(X, y):
+            return super().fit_transform(X, y, **params)
+
+    def fit_predict(self, X: Any, y: Any = None, **params: Any) -> Any:
+        """Not offered: predictions about the very rows of a fit are no release."""
+        raise AttributeError("a private pipeline fits and then predicts; call fit(X, y) and predict(X_new)")
+
+    @property
+    def privacy_(self) -> PrivacyStatement:
+        """Statement about all steps together; fits of this object that spent and ended in an error count, too."""
+        parts = [*getattr(self, "_failed", []), *([self._statement] if hasattr(self, "_statement") else [])]
+        if not parts:
+            check_is_fitted(self, "_statement")
+        statements = [PrivacyStatement.from_dict(part) for part in parts]
+        return statements[0] if len(statements) == 1 else compose(statements)
+
+    def privacy_charge(self, public: Public, scale: float | None) -> Charge:
+        """What a fit costs at a noise scale, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+        scale : float or None
+            None is no noise.
+
+        Returns
+        -------
+        Charge
+        """
+        total = Charge((), public.adjacency)
+        for path, charge in self._charges(public, scale).items():
+            touches = tuple(replace(touch, name=f"{path}: {touch.name}") for touch in charge.touches)
+            own = replace(charge, touches=touches)
+            total = total + own if total.touches else replace(own, delta_fail=own.delta_fail + total.delta_fail)
+        return total
+
+    def public_facts(self, X: Any, y: Any = None) -> Public:
+        """The public facts of a data set that prices follow from: number of rows, columns and classes.
+
+        Parameters
+        ----------
+        X : array-like or table
+        y : array-like, optional
+
+        Returns
+        -------
+        Public
+        """
+        last = self.steps[-1][1]
+        task, outputs = "regression", 1
+        if is_classifier(last) and y is not None:
+            classes = getattr(last, "classes", None)
+            k = len(np.unique(np.asarray(y)) if classes is None else classes)
+            task, outputs = ("multiclass", k) if k > 2 else ("binary", 1)
+        elif is_regressor(last) and np.ndim(y) == 2:
+            outputs = np.shape(y)[1]
+        try:
+            columns = _num_features(X)
+        except TypeError:
+            columns = 1
+        n = _num_samples(X) if self.n_public is None else int(self.n_public)
+        return Public(n, (columns,), outputs, task, self.adjacency)
+
+    # ------------------------------------------------------------------ parts
+    def _private_steps(self) -> list[StepCheck]:
+        checks = check_steps(Pipeline(self.steps))
+        unpaid = [c for c in checks if c.verdict == UNPAID and c.path not in self.public_steps]
+        if unpaid:
+            lines = "; ".join(f"step {c.path!r} ({type(c.estimator).__name__}) {c.reason}" for c in unpaid)
+            raise ValueError(
+                f"{lines}. Use its private twin (skdp.preprocessing has DPStandardScaler, DPSimpleImputer and others), "
+                "or name it in public_steps= where it learns nothing from private rows"
+            )
+        unknown = set(self.public_steps) - {c.path for c in checks}
+        if unknown:
+            raise ValueError(f"public_steps={self.public_steps!r}: there is no step {sorted(unknown)[0]!r}")
+        return [c for c in checks if c.verdict == CHARGED]
+
+    def _divided(self, private: list[StepCheck]) -> dict[str, float]:
+        """Share of the squared signal of every private step, by name."""
+        given = dict(self.shares or {})
+        names = [check.path for check in private]
+        for name, share in given.items():
+            if name not in names:
+                raise ValueError(f"shares={self.shares!r}: there is no private step {name!r}; there are {names}")
+            if not (isinstance(share, (int, float)) and 0 < share < 1 or len(names) == 1 and share == 1):
+                raise ValueError(f"shares: {name!r} has {share!r}, which must lie strictly between 0 and 1")
+        left, others = 1 - math.fsum(given.values()), [name for name in names if name not in given]
+        if left < -1e-9 or (not others and abs(left) > 1e-9) or (others and left < 1e-9):
+            raise ValueError(
+                f"shares={self.shares!r} must add up to 1 over all private steps ({', '.join(names)}), or leave "
+                "something for those without an entry"
+            )
+        last = [name for name in others if name == names[-1]]
+        first = [name for name in others if name not in last]
+        ahead = left * (_PREPARATION if last else 1.0) if first else 0.0
+        return given | {name: ahead / len(first) for name in first} | dict.fromkeys(last, left - ahead)
+
+    def _charges(self, public: Public, scale: float | None) -> dict[str, Charge]:
+        """Price lists of the private steps at a common scale, by name."""
+        return {path: step.privacy_charge(public, own) for path, step, own in self._scaled(public, scale)}
+
+    def _scaled(self, public: Public, scale: float | None) -> Iterator[tuple[str, Any, float | None]]:
+        """Private steps with the noise scale at which each costs its share."""
+        private = self._private_steps()
+        priced = []
+        for check in private:
+            step = clone(check.estimator)
+            known = step.get_params()
+            for name in ("delta", "adjacency", "n_public"):
+                if name in known:
+                    step.set_params(**{name: getattr(self, name)})
+            if check is private[-1] and self._bounds_are_handed_over() and known.get("feature_bounds") == "private":
+                step.set_params(feature_bounds=(-1.0, 1.0))
+            signal = squared_signal(step.privacy_charge(public, 1.0), 1.0)
+            priced.append((check, step, signal))
+        costing = [check for check, _, signal in priced if signal]
+        shares = self._divided(costing) if costing else {}
+        self._shares = shares
+        for check, step, signal in priced:
+            own = None
+            if scale is not None:
+                own = scale * math.sqrt(signal / shares[check.path]) if signal else scale
+            yield check.path, step, own
+
+    def _bounds_are_handed_over(self) -> bool:
+        return len(self.steps) > 1 and getattr(self.steps[-2][1], "gives_output_bounds", False)
+
+    @contextmanager
+    def _one_budget(self, X: Any, y: Any) -> Iterator[None]:
+        """Price all steps, reserve, set their noise, let them spend that and nothing else, and state."""
+        check_budget(self)
+        self.steps = list(self.steps)
+        self._validate_steps()
+        public = self.public_facts(X, y)
+        delta = resolve_delta(self.delta, public.n)
+        certificate, scale = None, self.noise_multiplier
+        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
+            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
+            scale = certificate.scale
+        if self.epsilon is not None and math.isinf(self.epsilon):
+            warnings.warn("epsilon=inf: this pipeline is NOT PRIVATE", NotPrivateWarning, stacklevel=4)
+        total, parts = self.privacy_charge(public, scale), self._charges(public, scale)
+        self.steps = [(name, clone(step)) for name, step in self.steps]
+        for path, _, own in self._scaled(public, scale):
+            step = self._step(path)
+            known = step.get_params()
+            budget = {"epsilon": math.inf} if scale is None else {"epsilon": None, "noise_multiplier": own}
+            if scale is None:
+                budget["noise_multiplier"] = None
+            budget |= {"delta": self.delta, "adjacency": self.adjacency, "n_public": self.n_public}
+            step.set_params(**{name: value for name, value in budget.items() if name in known})
+        book = FitBook(f"pipeline of {', '.join(name for name, _ in self.steps)}", public.n)
+        reservation = book.reserve(total)
+        finished = False
+        try:
+            with covered(parts) as cover:
+                yield
+            finished = True
+        finally:
+            executed = _spent(parts, cover, whole=finished)
+            for touch in total.touches:
+                for _ in range(executed[touch.name]):
+                    book.spend(reservation, touch)
+            book.settle(reservation)
+            if not finished and any(executed.values()):
+                # The error itself may tell something, so this attempt counts although it gave no model.
+                self._failed = [*getattr(self, "_failed", []), self._state(total, public, delta, certificate, executed)]
+        self._statement = self._state(total, public, delta, certificate, executed)
+        self.shares_ = self._shares
+
+    def _fit(self, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        Xt = super()._fit(X, y, *args, **kwargs)
+        last = self.steps[-1][1]
+        if self._bounds_are_handed_over() and last.get_params().get("feature_bounds") == "private":
+            last.set_params(feature_bounds=self.steps[-2][1].output_bounds_)
+        return Xt
+
+    def _step(self, path: str) -> Any:
+        return self.get_params()[path]
+
+    def _state(self, charge: Charge, public: Public, delta: float, certificate: Any, executed: dict[str, int]) -> dict:
+        """The statement of all steps; what they take as public, assume and warn about is named by each of them."""
+        own = [step.estimator for step in check_steps(Pipeline(self.steps)) if step.verdict == CHARGED]
+        own = [step.privacy_ for step in own if hasattr(step, "privacy_")]
+        declared = [f"that step {name!r} learns nothing from private rows" for name in self.public_steps]
+        return PrivacyStatement.from_charge(
+            charge,
+            delta,
+            executed=executed,
+            mechanism=f"pipeline of {', '.join(type(step).__name__ for _, step in self.steps)}",
+            n=public.n,
+            target_epsilon=self.epsilon,
+            certificate=certificate,
+            public=[*(line for statement in own for line in statement.public), *declared],
+            assumptions=[line for statement in own for line in statement.assumptions],
+            warnings=[line for statement in own for line in statement.warnings],
+            reproducible_noise=any(statement.reproducible_noise for statement in own),
+        ).to_dict()
+
+
+def make_private_pipeline(*steps: Any, epsilon: float | None = 1.0, **params: Any) -> PrivatePipeline:
+    """A `PrivatePipeline` of steps that are named after their classes, as `sklearn.pipeline.make_pipeline` does.
+
+    Parameters
+    ----------
+    *steps : estimators
+    epsilon : float or None, default=1.0
+        Budget of all steps together.
+    **params
+        Further parameters of `PrivatePipeline`.
+
+    Returns
+    -------
+    PrivatePipeline
+
+    Examples
+    --------
+    >>> from skdp import DPClassifier
+    >>> from skdp.preprocessing import DPStandardScaler
+    >>> [name for name, _ in make_private_pipeline(DPStandardScaler(), DPClassifier(), epsilon=2.0).steps]
+    ['dpstandardscaler', 'dpclassifier']
+    """
+    return PrivatePipeline(make_pipeline(*steps).steps, epsilon=epsilon, **params)
+
+
+def _spent(parts: Mapping[str, Charge], cover: Any, whole: bool) -> dict[str, int]:
+    """Queries spent by name in the common list; `whole`: what reported to nobody counts as spent in full."""
+    executed = cover.executed()
+    return {
+        f"{path}: {touch.name}": executed[path][touch.name] if path in executed else touch.count * whole
+        for path, charge in parts.items()
+        for touch in charge.touches
+    }

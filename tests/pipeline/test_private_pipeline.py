@@ -1,0 +1,189 @@
+"""Pipelines with one budget."""
+
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
+
+from skdp import DPClassifier
+from skdp.accounting import verify
+from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
+from skdp.exceptions import NotPrivateWarning, PlanViolationError
+from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
+from skdp.preprocessing import Column, DPFeatureRelease, Schema, SchemaEncoder
+from skdp.releases import Spending
+
+
+class Centre(Spending):
+    """Takes the private mean of columns in [-1, 1] off."""
+
+    def __init__(self, epsilon=1.0, delta="auto", adjacency="zero-out", n_public=None, noise_multiplier=None,
+                 insecure_noise_seed=None, times=1, fail=False, sly=1.0):  # fmt: skip
+        self.epsilon = epsilon
+        self.delta = delta
+        self.adjacency = adjacency
+        self.n_public = n_public
+        self.noise_multiplier = noise_multiplier
+        self.insecure_noise_seed = insecure_noise_seed
+        self.times = times
+        self.fail = fail
+        self.sly = sly
+
+    def privacy_charge(self, public, scale):
+        touch = Touch("mean", Poisson(), scale and Gaussian((3 * scale * getattr(self, "trick_", 1.0),)), self.times)
+        return Charge((touch,), public.adjacency, public.unit)
+
+    def fit(self, X, y=None):
+        self.trick_ = self.sly
+        X = np.asarray(X, float)
+        public = self._public(*X.shape)
+        with self._spending(public, {"X": X}, np.zeros(len(X), bool), facts=["the range"]) as (executor, touches):
+
+            def queries():
+                for _ in range(self.times):
+                    (total,) = yield Query(touches["mean"], (RowSum("X", np.nan_to_num, X.shape[1] ** 0.5),))
+                return total
+
+            self.mean_ = drive(queries(), executor.answer) / public.n  # fmt: skip
+            if self.fail:
+                raise RuntimeError("broken")
+        return self
+
+    def transform(self, X):
+        return np.asarray(X, float) - self.mean_
+
+
+def classifier(**params):
+    return DPClassifier("linear", classes=[0, 1], max_epochs=2, **{"feature_bounds": (-2, 2)} | params)
+
+
+@pytest.fixture(scope="module")
+def data():
+    X = np.random.default_rng(0).uniform(-1, 1, (400, 3))
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def test_all_steps_together_cost_exactly_the_budget(data):
+    pipe = make_private_pipeline(Centre(times=3), classifier(), epsilon=1.5).fit(*data)
+    statement = pipe.privacy_
+    assert 1.49 < statement.epsilon <= 1.5 and statement.status == "complete"
+    assert {line.name for line in statement.queries} >= {"centre: mean", "dpclassifier: gradient"}
+    assert "the range" in statement.public and verify(statement).holds
+    assert pipe[0].privacy_.epsilon < pipe[1].privacy_.epsilon < 1.5
+    assert pipe.score(*data) > 0.5
+    again = pickle.loads(pickle.dumps(pipe))
+    assert again.privacy_ == statement and (again.predict(data[0]) == pipe.predict(data[0])).all()
+
+
+def test_shares_decide_who_gets_how_much(data):
+    def cost(**params):
+        pipe = make_private_pipeline(Centre(), classifier(), epsilon=1.0, **params).fit(*data)
+        return pipe[0].privacy_.epsilon, pipe.shares_
+
+    little, default = cost()
+    assert default == pytest.approx({"centre": 0.1, "dpclassifier": 0.9})
+    more, _ = cost(shares={"centre": 0.5})
+    assert more > 1.5 * little
+    # Shares of the squared signal: half of it is the budget over the root of two, for Gaussian releases.
+    search = GridSearchCV(
+        make_private_pipeline(Centre(), classifier()), {"shares": [{"centre": 0.1}, {"centre": 0.4}]}, cv=2
+    ).fit(*data)
+    assert search.best_estimator_.privacy_.epsilon <= 1.0
+
+
+@pytest.mark.parametrize(
+    "shares", [{"nobody": 0.1}, {"centre": 0}, {"centre": 1.2}, {"centre": 0.5, "dpclassifier": 0.4}, {"centre": "a"}]
+)
+def test_impossible_shares_are_refused(data, shares):
+    with pytest.raises(ValueError, match="shares"):
+        make_private_pipeline(Centre(), classifier(), shares=shares).fit(*data)
+
+
+def test_unpaid_steps_are_refused_unless_declared(data):
+    pipe = make_private_pipeline(StandardScaler(), SelectKBest(k=2), classifier())
+    with pytest.raises(ValueError, match="'standardscaler'.*'selectkbest'"):
+        pipe.fit(*data)
+    pipe.set_params(public_steps=("standardscaler", "selectkbest"))
+    assert any("'selectkbest'" in line for line in pipe.fit(*data).privacy_.public)
+    with pytest.raises(ValueError, match="public_steps"):
+        pipe.set_params(public_steps=("standardscaler", "selectkbest", "pca")).fit(*data)
+    with pytest.raises(ValueError, match="logisticregression"):
+        make_private_pipeline(Centre(), LogisticRegression()).fit(*data)
+
+
+def test_a_step_may_spend_its_own_price_list_and_nothing_else(data):
+    with pytest.raises(PlanViolationError, match="Centre"):
+        make_private_pipeline(Centre(sly=0.5), classifier()).fit(*data)
+
+
+def test_what_a_failed_fit_spent_stays_counted(data):
+    pipe = make_private_pipeline(Centre(fail=True), classifier(), epsilon=1.0)
+    with pytest.raises(RuntimeError, match="broken"):
+        pipe.fit(*data)
+    failed = pipe.privacy_
+    assert failed.epsilon > 0.99 and failed.executed_epsilon < 0.5
+    pipe.set_params(centre__fail=False).fit(*data)
+    assert pipe.privacy_.epsilon > 1.0
+    assert clone(pipe).fit(*data).privacy_.epsilon <= 1.0
+
+
+def test_known_output_bounds_save_the_budget_for_them(data):
+    table = pd.DataFrame({"a": data[0][:, 0], "b": np.where(data[0][:, 1] > 0, "u", "v")})
+    schema = Schema([Column("a", low=-1, high=1), Column("b", categories=("u", "v"))])
+    pipe = make_private_pipeline(SchemaEncoder(schema), classifier(feature_bounds="private")).fit(table, data[1])
+    assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
+    np.testing.assert_array_equal(pipe[-1].feature_bounds_, [[-1, 1]] * 3)  # indicators stay as they are
+
+
+def test_columns_and_nested_steps_share_the_budget(data):
+    first = ColumnTransformer([("one", Centre(), [0]), ("two", make_pipeline(Normalizer(), Centre()), [1, 2])])
+    pipe = PrivatePipeline([("columns", first), ("model", classifier())], epsilon=2.0).fit(*data)
+    assert set(pipe.shares_) == {"columns__one", "columns__two__centre", "model"}
+    assert 1.99 < pipe.privacy_.epsilon <= 2.0
+
+
+def test_no_noise_says_so_and_add_remove_needs_a_declared_number(data):
+    with pytest.warns(NotPrivateWarning, match="pipeline"):
+        pipe = make_private_pipeline(Centre(), classifier(), epsilon=math.inf).fit(*data)
+    np.testing.assert_allclose(pipe[0].mean_, data[0].mean(axis=0))
+    assert pipe.privacy_.epsilon == math.inf
+    pipe = make_private_pipeline(Centre(), classifier(), adjacency="add-remove", n_public=400).fit(*data)
+    assert pipe.privacy_.adjacency == "add-remove" and pipe[-1].n_public == 400
+    with pytest.raises(ValueError, match="n_public"):
+        pipe.set_params(n_public=None).fit(*data)
+
+
+def test_checks_name_the_verdict_of_every_step():
+    pipe = Pipeline([
+        ("columns", ColumnTransformer([("n", StandardScaler(), [0]), ("c", OneHotEncoder(), [1])], remainder="drop")),
+        ("public", OneHotEncoder(categories=[["a", "b"]])), ("fun", FunctionTransformer(np.log1p)),
+        ("off", "passthrough"), ("model", classifier()),
+    ])  # fmt: skip
+    verdicts = {check.path: check.verdict for check in check_steps(pipe)}
+    assert verdicts == {
+        "columns__n": "unpaid", "columns__c": "unpaid", "public": "public", "fun": "public", "model": "charged"
+    }  # fmt: skip
+    released = make_pipeline(DPFeatureRelease(), StandardScaler(), LogisticRegression())
+    assert [check.verdict for check in check_steps(released)] == ["charged", "released", "released"]
+
+
+def test_params_clone_and_slices(data):
+    pipe = make_private_pipeline(Centre(), classifier(), epsilon=2.0, shares={"centre": 0.2})
+    assert clone(pipe.set_params(dpclassifier__lr=0.3)).get_params()["dpclassifier__lr"] == 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe.fit(*data)
+    assert isinstance(pipe[:1], Pipeline) and pipe[:1].transform(data[0]).shape == data[0].shape
+    assert clone(pipe).fit(*data).privacy_.epsilon == pipe.privacy_.epsilon
+    with pytest.raises(AttributeError):
+        pipe.fit_predict(*data)
