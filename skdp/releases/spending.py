@@ -42,7 +42,8 @@ class Spending(BaseEstimator):
     ...         self.noise_multiplier, self.insecure_noise_seed = noise_multiplier, insecure_noise_seed
     ...
     ...     def privacy_charge(self, public, scale):
-    ...         return Charge((Touch("sum", Poisson(), scale and Gaussian((scale,)), 1),), public.adjacency, public.unit)
+    ...         touch = Touch("sum", Poisson(), scale and Gaussian((scale,)), 1)
+    ...         return Charge((touch,), public.adjacency, public.unit)
     ...
     ...     def fit(self, X, y=None):
     ...         self._check_budget()
