@@ -10,7 +10,17 @@ from typing import Any
 import attr
 from dp_accounting import dp_event
 
-from skdp.contract import Charge, Correlated, CyclicPoisson, FixedOrder, Gaussian, Poisson, Response, Touch
+from skdp.contract import (
+    Charge,
+    Correlated,
+    CyclicPoisson,
+    FixedOrder,
+    Gaussian,
+    Poisson,
+    Response,
+    Selection,
+    Touch,
+)
 
 _EVENTS = {
     name: kind
@@ -18,7 +28,8 @@ _EVENTS = {
     if isinstance(kind, type) and issubclass(kind, dp_event.DpEvent) and kind is not dp_event.DpEvent
 }
 _PRICES = {
-    kind.__name__: kind for kind in (Charge, Touch, Poisson, FixedOrder, CyclicPoisson, Gaussian, Correlated, Response)
+    kind.__name__: kind
+    for kind in (Charge, Touch, Poisson, FixedOrder, CyclicPoisson, Gaussian, Correlated, Response, Selection)
 }
 
 

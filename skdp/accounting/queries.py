@@ -73,6 +73,10 @@ def in_words(event: dp_event.DpEvent) -> str:
     match leaf:
         case dp_event.RandomizedResponseDpEvent(noise_parameter=p, num_buckets=k):
             return f"randomised response of {k} classes, kept with probability {1 - p + p / k:.6g}"
+        case dp_event.RepeatAndSelectDpEvent(mean=mean, shape=shape):
+            numbers = {0.0: "logarithmic", 1.0: "geometric", math.inf: "Poisson"}
+            runs = numbers.get(shape, f"truncated negative binomial (shape {shape:g})")
+            return f"the best of a {runs} number of runs, {mean:g} on average"
         case dp_event.NoOpDpEvent():
             return ""
     return "" if gaussian_phases([(leaf, 1)]) else type(leaf).__name__

@@ -24,23 +24,29 @@ ORDERS = np.concatenate(
 # dp_accounting adds up logarithms of binomials in double precision. At huge noise a step's moment is less than what is
 # lost there, and its curve reads 0: every step pays for the rounding instead.
 _LOG_MOMENT_ERROR = 1e-11
+# Where the divergence of a run is lost in rounding, dp_accounting's bound on selections takes the logarithm of 0.
+_NEXT_TO_NOTHING = dp_event.GaussianDpEvent(1e6)
 
 
-def _curve(parts: Phases, adjacency: str) -> np.ndarray:
-    curve = np.zeros_like(ORDERS)
+def renyi_curve(parts: Phases, adjacency: str, orders: np.ndarray = ORDERS) -> np.ndarray:
+    """Renyi divergence of the parts together, at each order."""
+    curve = np.zeros_like(orders)
     for leaf, count in parts:
         event, relation = given(leaf, adjacency, "rdp")
-        curve += _quietly(event, relation, count) + count * _LOG_MOMENT_ERROR / (ORDERS - 1)
+        if isinstance(event, dp_event.RepeatAndSelectDpEvent):
+            runs = dp_event.ComposedDpEvent([event.event, _NEXT_TO_NOTHING])
+            event = dp_event.RepeatAndSelectDpEvent(runs, event.mean, event.shape)
+        curve += _quietly(event, relation, count, orders) + count * _LOG_MOMENT_ERROR / (orders - 1)
     return curve
 
 
-def _quietly(event: dp_event.DpEvent, relation: object, count: int) -> np.ndarray:
+def _quietly(event: dp_event.DpEvent, relation: object, count: int, orders: np.ndarray) -> np.ndarray:
     """dp_accounting's curve; orders that do not converge are logged and left out there, which is safe."""
     logger = logging.getLogger("absl")
     logger.addFilter(_silence)
     try:
         with np.errstate(all="ignore"):
-            return RdpAccountant(ORDERS, relation).compose(event, count).rdp
+            return RdpAccountant(orders, relation).compose(event, count).rdp
     finally:
         logger.removeFilter(_silence)
 
@@ -53,15 +59,19 @@ def renyi_epsilon(parts: Phases, delta: float, adjacency: str) -> float:
     """Conversion of Canonne, Kamath & Steinke (2020), and of total variation for very large delta."""
     if delta == 0:
         return math.inf
-    curve = _curve(parts, adjacency)
+    return from_curve(renyi_curve(parts, adjacency), ORDERS, delta)
+
+
+def from_curve(curve: np.ndarray, orders: np.ndarray, delta: float) -> float:
+    """The same conversion of a curve."""
     if np.any(delta**2 >= -np.expm1(-curve)):
         return 0.0
-    bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    bounds = curve + np.log1p(-1 / orders) - (math.log(delta) + np.log(orders)) / (orders - 1)
     return max(0.0, float(np.nanmin(bounds)))
 
 
 def renyi_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
     """The same conversion the other way round."""
-    curve = _curve(parts, adjacency)
+    curve = renyi_curve(parts, adjacency)
     logs = (ORDERS - 1) * (curve - epsilon + np.log1p(-1 / ORDERS)) - np.log(ORDERS)
     return min(math.exp(min(0.0, float(np.nanmin(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))

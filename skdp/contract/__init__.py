@@ -8,7 +8,7 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
-from skdp.contract.noises import Correlated, Gaussian, Response
+from skdp.contract.noises import Correlated, Gaussian, Response, Selection
 from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
@@ -55,6 +55,7 @@ __all__ = [
     "Response",
     "RowSum",
     "Sampler",
+    "Selection",
     "Spender",
     "ThinnedSum",
     "Touch",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from dp_accounting import dp_event
 
 from skdp.contract.samplers import Poisson, Sampler
 
-__all__ = ["Correlated", "Gaussian", "Response"]
+__all__ = ["Correlated", "Gaussian", "Response", "Selection"]
 
 _ROUNDING = 1e-9
 
@@ -179,3 +180,52 @@ class Response:
     def event(self, sampler: Poisson, count: int) -> dp_event.DpEvent:
         """`count` responses of all rows."""
         return sampler.event(dp_event.RandomizedResponseDpEvent(self.noise_parameter, self.classes), count)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A random number of runs of one price list, of which only the best one's results are released.
+
+    Parameters
+    ----------
+    touches : tuple of Touch
+        What one run costs: the most that any unit pays for it.
+    mean : float
+        Expected number of runs, at least 1.
+    shape : float or None
+        Of the truncated negative binomial distribution of that number: 1 is the geometric, 0 the logarithmic one;
+        None is the Poisson distribution, which may be 0.
+
+    Notes
+    -----
+    *Formal guarantee.* Papernot and Steinke, *Hyperparameter Tuning with Renyi Differential Privacy*, ICLR 2022, in
+    Renyi differential privacy: runs are independent, the best is chosen by results that are part of the run, and
+    their number is drawn independently of the data and not released.
+
+    Examples
+    --------
+    >>> from skdp.contract import Touch
+    >>> run = Touch("gradient", Poisson(), Gaussian((10.0,)), 1)
+    >>> Selection((run,), mean=5.0, shape=1.0).event(Poisson(), 1).mean
+    5.0
+    """
+
+    touches: tuple[Any, ...]
+    mean: float
+    shape: float | None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.mean < np.inf or not (self.shape is None or 0 <= self.shape < np.inf):
+            raise ValueError(
+                f"mean={self.mean!r} must be at least 1 and finite, shape={self.shape!r} 0 or more, or None"
+            )
+
+    @property
+    def combined(self) -> None:
+        """No Gaussian costs what this does."""
+
+    def event(self, sampler: Poisson, count: int) -> dp_event.DpEvent:
+        """`count` selections, each from runs that see the rows as their touches say."""
+        runs = dp_event.ComposedDpEvent([touch.event() for touch in self.touches])
+        shape = np.inf if self.shape is None else self.shape
+        return sampler.event(dp_event.RepeatAndSelectDpEvent(runs, self.mean, shape), count)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dp_accounting import dp_event
 
-from skdp.contract.noises import Correlated, Gaussian, Response
+from skdp.contract.noises import Correlated, Gaussian, Response, Selection
 from skdp.contract.samplers import Sampler
 
 __all__ = ["ADJACENCIES", "FEATURE_ROW", "Charge", "Touch"]
@@ -27,7 +27,7 @@ class Touch:
         Unique within its charge, for instance ``"gradient"``.
     sampler : Poisson, FixedOrder or CyclicPoisson
         Which rows a query sees.
-    noise : Gaussian, Correlated, Response or None
+    noise : Gaussian, Correlated, Response, Selection or None
         How answers are noised; None is no noise, whose epsilon is infinite.
     count : int
         How many queries may be asked.
@@ -42,7 +42,7 @@ class Touch:
 
     name: str
     sampler: Sampler
-    noise: Gaussian | Correlated | Response | None
+    noise: Gaussian | Correlated | Response | Selection | None
     count: int
 
     def __post_init__(self) -> None:

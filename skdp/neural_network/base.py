@@ -233,6 +233,25 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         work = copy.copy(self).set_params(**budget)
         return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
 
+    def public_facts(self, X: Any, y: Any) -> Public:
+        """The public facts of a data set that the price of a fit follows from; nothing is spent.
+
+        Parameters
+        ----------
+        X, y
+            As for `fit`.
+
+        Returns
+        -------
+        Public
+
+        Raises
+        ------
+        ValueError
+            For rows that `fit` would refuse.
+        """
+        return copy.copy(self)._problem(X, y, None).public
+
     def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
                earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip
         """Reserve, release, train, settle; sets the fitted state on this working copy."""

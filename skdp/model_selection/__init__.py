@@ -1,0 +1,8 @@
+"""Choosing models when looking at private rows costs budget."""
+
+from __future__ import annotations
+
+from skdp.model_selection.private_search import DPSearchCV
+from skdp.model_selection.row_scores import ROW_SCORES
+
+__all__ = ["ROW_SCORES", "DPSearchCV"]

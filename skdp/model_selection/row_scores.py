@@ -1,0 +1,90 @@
+"""Scores that are means of one bounded number per row, so that they can be released with little noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ROW_SCORES", "row_scores"]
+
+# A row's log loss counts as at most so many times that of guessing all classes alike.
+_WORST_LOG_LOSS = 3.0
+
+
+def _true_class(model: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities, and a mask of the true class; rows of an unknown class have none."""
+    return model.predict_proba(X), np.asarray(y)[:, None] == np.asarray(model.classes_)[None]
+
+
+def _accuracy(model: Any, X: Any, y: Any) -> np.ndarray:
+    return np.asarray(model.predict(X)) == np.asarray(y)
+
+
+def _log_loss(model: Any, X: Any, y: Any) -> np.ndarray:
+    proba, true = _true_class(model, X, y)
+    worst = _WORST_LOG_LOSS * np.log(proba.shape[1])
+    loss = -np.log(np.maximum((proba * true).sum(axis=1), np.exp(-worst)))
+    return 1 - np.minimum(loss, worst) / worst
+
+
+def _brier(model: Any, X: Any, y: Any) -> np.ndarray:
+    proba, true = _true_class(model, X, y)
+    return 1 - ((proba - true) ** 2).sum(axis=1) / 2
+
+
+def _residuals(model: Any, X: Any, y: Any) -> np.ndarray:
+    """Errors of a regression in units of the width of the model's range of y."""
+    low, high = np.asarray(model.y_bounds_, dtype=float).T
+    wrong = np.asarray(model.predict(X), float) - np.asarray(y, float)
+    return np.clip(np.abs(wrong.reshape(len(wrong), -1)) / (high - low), 0, 1).mean(axis=1)
+
+
+def _absolute_error(model: Any, X: Any, y: Any) -> np.ndarray:
+    return 1 - _residuals(model, X, y)
+
+
+def _squared_error(model: Any, X: Any, y: Any) -> np.ndarray:
+    return 1 - _residuals(model, X, y) ** 2
+
+
+ROW_SCORES: Mapping[str, Callable[[Any, Any, Any], np.ndarray]] = MappingProxyType({
+    "accuracy": _accuracy,
+    "neg_log_loss": _log_loss,
+    "neg_brier_score": _brier,
+    "neg_mean_absolute_error": _absolute_error,
+    "neg_mean_squared_error": _squared_error,
+})  # fmt: skip
+"""Scores by name: functions from a fitted model, rows and targets to one number in [0, 1] per row, larger is better."""
+
+
+def row_scores(scoring: Any, model: Any, X: Any, y: Any) -> np.ndarray:
+    """One number in [0, 1] per row; what is none counts as 0.
+
+    Parameters
+    ----------
+    scoring : str or callable
+        A name of `ROW_SCORES`, or a function like those there, which looks at each row alone.
+    model : fitted estimator
+    X : array-like or table
+    y : array-like
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or a function that gives anything but one number per row.
+    """
+    if isinstance(scoring, str):
+        if scoring not in ROW_SCORES:
+            raise ValueError(f"scoring={scoring!r} must be one of {', '.join(ROW_SCORES)}, or a function of its own")
+        scoring = ROW_SCORES[scoring]
+    found = np.asarray(scoring(model, X, y), dtype=np.float64)
+    if found.shape != (len(y),):
+        raise ValueError(f"scoring gave an array of shape {found.shape} for {len(y)} rows; it must give one per row")
+    return np.clip(np.nan_to_num(found, nan=0.0), 0, 1)

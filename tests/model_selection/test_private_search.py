@@ -1,0 +1,226 @@
+"""Private selection of hyperparameters."""
+
+import itertools
+import math
+import pickle
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from skdp import DPClassifier, DPRegressor
+from skdp.accounting import PrivacyStatement, verify
+from skdp.accounting.selection import ceiling_of
+from skdp.contract import Charge, Gaussian, Poisson, Public, Selection, Touch
+from skdp.exceptions import PlanViolationError, PrivacyLeakWarning
+from skdp.model_selection import DPSearchCV, private_search
+from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
+from skdp.pipeline import make_private_pipeline
+
+FALSE_ALARM = 1e-6
+
+
+@pytest.fixture(scope="module")
+def data():
+    X = np.random.default_rng(0).uniform(-1, 1, (1500, 3))
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def classifier(**params):
+    return DPClassifier("linear", **{"classes": [0, 1], "feature_bounds": (-1, 1), "max_epochs": 3} | params)
+
+
+def search(estimator=None, space=None, **params):
+    params = {"epsilon": 3.0, "mean_trials": 4} | params
+    return DPSearchCV(estimator or classifier(), space or {"lr": [1e-6, 1.0]}, **params)
+
+
+# ------------------------------------------------------------------ the number of trials
+@pytest.mark.parametrize("mean, shape", list(itertools.product([1.0, 3.0, 40.0], [0.0, 0.5, 1.0, 3.0])))
+def test_number_of_trials_has_the_stated_distribution(mean, shape):
+    counts, shares = np.array(list(itertools.islice(probabilities(mean, shape), 20_000))).T
+    assert shares.sum() == pytest.approx(1, abs=1e-9)
+    assert counts @ shares == pytest.approx(mean, rel=1e-6)
+    # Papernot and Steinke (2022), definition 1
+    gamma = gamma_of(mean, shape)
+    k = np.arange(1, 6)
+    if gamma < 1:
+        if shape:
+            rising = np.cumprod((k - 1 + shape) / k)
+            expected = (1 - gamma) ** k / (gamma**-shape - 1) * rising
+        else:
+            expected = (1 - gamma) ** k / (k * math.log(1 / gamma))
+        np.testing.assert_allclose(shares[:5], expected, rtol=1e-9)
+
+
+def test_draws_follow_the_probabilities():
+    rng, n = np.random.default_rng(0), 20_000
+    drawn = np.bincount([draw_trials(rng, 3.0, 1.0) for _ in range(n)], minlength=6)[:6] / n
+    expected = stats.geom(1 / 3).pmf(np.arange(6))
+    assert np.abs(drawn - expected).max() < stats.norm.isf(FALSE_ALARM / 12) * 0.5 / n**0.5
+    assert {draw_trials(rng, 1.5, None) for _ in range(200)} >= {0, 1, 2}
+
+
+# ------------------------------------------------------------------ what a run may cost
+def test_other_price_lists_stay_below_the_ceiling():
+    def at(noise, rate=1.0, count=110):
+        return Charge((Touch("gradient", Poisson(rate), Gaussian((noise,)), count),))
+
+    def whole(charge):
+        return Charge((Touch("search", Poisson(), Selection(charge.touches, 8.0, 1.0), 1),))
+
+    from skdp.accounting import calibrate, epsilon
+
+    found = calibrate(lambda scale: whole(at(scale)), 1.0, 1e-6)
+    ceiling = ceiling_of(found.charge, 1.0, 1e-6)
+    for other in ({"count": 20}, {"rate": 0.05, "count": 400}, {"rate": 0.2, "count": 1000}):
+        scale = ceiling.scale(lambda noise, other=other: at(noise, **other))
+        assert epsilon(whole(at(scale, **other)).event(), 1e-6) <= 1.01
+        assert epsilon(whole(at(scale * 0.9, **other)).event(), 1e-6) > 1.0
+    # One Gaussian costs the same at all orders, so there the ceiling is met exactly.
+    assert ceiling.scale(at) == pytest.approx(found.scale, rel=2e-3)
+    assert ceiling.gaussian == pytest.approx(found.scale / 110**0.5, rel=1e-6)
+
+
+# ------------------------------------------------------------------ the search
+def test_it_finds_the_better_candidate_within_one_budget(data):
+    found = search(mean_trials=12, trials="geometric", random_state=0).fit(*data)
+    statement = found.privacy_
+    assert 2.98 < statement.epsilon <= 3.0 and statement.accountant == "rdp" and statement.n == 1500
+    assert statement.steps == 1 and "trials trained on a part" in statement.split
+    assert verify(statement).holds
+    assert PrivacyStatement.from_json(statement.to_json()) == statement
+    assert set(found.cv_results_) == {"params", "mean_test_score", "rank_test_score", "param_lr"}
+    assert len(found.cv_results_["params"]) == 1
+    again = pickle.loads(pickle.dumps(found))
+    assert (again.predict(data[0]) == found.predict(data[0])).all() and again.privacy_ == statement
+    assert clone(found).get_params()["mean_trials"] == 12
+    assert found.n_features_in_ == 3 and found.predict_proba(data[0]).shape == (1500, 2)
+
+
+def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
+    seen = []
+
+    def spy(self, params, noise, run=private_search._Trials.run):
+        score, model, params = run(self, params, noise)
+        seen.append((model.privacy_.noise_multiplier, model.max_epochs))
+        return score, model, params
+
+    monkeypatch.setattr(private_search._Trials, "run", spy)
+    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 8)
+    search(space={"max_epochs": [2, 3, 12]}).fit(*data)
+    by_epochs = {epochs: noise for noise, epochs in seen}
+    assert len(by_epochs) > 1
+    precision = {epochs: epochs / noise**2 for epochs, noise in by_epochs.items()}
+    assert max(precision.values()) == pytest.approx(min(precision.values()), rel=5e-3)
+
+
+def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
+    sure = search(space={"lr": [1.0]}, validation_public=data)
+    assert sure.fit(*data).best_score_ == pytest.approx(
+        private_search.row_scores("neg_log_loss", sure.best_estimator_, *data).mean()
+    )
+    noises = []
+
+    def spy(self, params, noise, run=private_search._Trials.run):
+        noises.append(noise / self.ceiling.gaussian)
+        return 0.5, None, params
+
+    monkeypatch.setattr(private_search._Trials, "run", spy)
+    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 4000)
+    search().fit(*data)
+    total = (np.square(noises) / 0.25).sum()
+    low, high = stats.chi2(4000).ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2])
+    assert low < total < high and not low < total * (2 / 3) ** 2 < high
+
+
+def test_no_trial_gives_the_default(data, monkeypatch):
+    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 0)
+    found = search(trials="poisson").fit(*data)
+    assert found.best_params_ == {} and math.isnan(found.best_score_)
+    np.testing.assert_array_equal(found.predict_proba(data[0][:2]), 0.5)
+    assert found.privacy_.epsilon > 2.9  # that there was none is part of the release
+    own = LogisticRegression().fit(*data)
+    assert search(trials="poisson", default=own).fit(*data).best_estimator_ is own
+    y = data[0][:, 0]
+    regressor = DPRegressor("linear", feature_bounds=(-1, 1), y_bounds=(2, 4), max_epochs=2)
+    assert search(regressor, trials="poisson").fit(data[0], y).predict(data[0][:1]) == 3.0
+
+
+def test_an_interrupted_search_shows_nothing_and_stays_charged(data, monkeypatch):
+    found = search()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(private_search._Trials, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(*data)
+    assert not hasattr(found, "best_estimator_") and found.privacy_.epsilon > 2.9
+    monkeypatch.undo()
+    found.fit(*data)
+    assert found.privacy_.epsilon > 3.0
+
+
+def test_a_trial_that_costs_more_than_was_paid_is_refused(data, monkeypatch):
+    def sly(self, *args, **kwargs):
+        return fit(self.set_params(noise_multiplier=self.noise_multiplier / 2), *args, **kwargs)
+
+    fit = DPClassifier.fit
+    monkeypatch.setattr(DPClassifier, "fit", sly)
+    with pytest.raises(PlanViolationError):
+        search(trials=1.0).fit(*data)
+
+
+def test_trials_are_silent(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        search(classifier(verbose=1, feature_bounds="private")).fit(*data)
+    with pytest.warns(PrivacyLeakWarning, match="classes"):
+        found = search(classifier(classes=None)).fit(*data)
+    assert any("read from y" in line for line in found.privacy_.public)
+
+
+def test_split_depends_on_the_number_of_rows_alone(data):
+    X, y = data
+    one = search(random_state=3)._split(1500, X, y)
+    two = search(random_state=3)._split(1500, -X, 1 - y)
+    np.testing.assert_array_equal(one[1][0], -two[1][0])
+    assert len(one[1][0]) == 300
+
+
+def test_pipelines_regressors_and_workers(data):
+    X, y = data
+    pipe = make_private_pipeline(classifier(feature_bounds="private"))
+    found = search(pipe, {"dpclassifier__lr": [0.1, 1.0]}, n_jobs=2).fit(X, y)
+    assert found.privacy_.epsilon <= 3.0 and found.predict(X).shape == (1500,)
+    regressor = DPRegressor("linear", feature_bounds=(-1, 1), y_bounds=(-1, 1), max_epochs=3)
+    found = search(regressor, {"lr": stats.loguniform(0.01, 1.0)}, scoring="neg_mean_absolute_error").fit(X, X[:, 0])
+    assert 0 <= found.best_score_ <= 1.5 and found.score(X, X[:, 0]) < 1
+
+
+@pytest.mark.parametrize(
+    "params, word",
+    [
+        ({"epsilon": math.inf}, "epsilon"), ({"epsilon": -1}, "epsilon"), ({"mean_trials": 0.5}, "mean_trials"),
+        ({"trials": "uniform"}, "trials"), ({"trials": -1}, "trials"), ({"validation_size": 1.0}, "validation_size"),
+        ({"scoring": "roc_auc"}, "scoring"), ({"estimator": LogisticRegression()}, "not private"),
+        ({"estimator": classifier(adjacency="replace-one")}, "adjacency"), ({"space": {"nothing": [1]}}, "nothing"),
+        ({"estimator": classifier(warm_start=True)}, "warm_start"), ({"space": {"module": ["no such net"]}}, "module"),
+        ({"delta": 0.1}, "delta"),
+    ],
+)  # fmt: skip
+def test_nonsense_costs_nothing(data, params, word):
+    found = search(**params)
+    with pytest.raises(ValueError, match=word):
+        found.fit(*data)
+    assert not hasattr(found, "_failed") and not hasattr(found, "_statement")
+
+
+def test_price_follows_from_public_facts(data):
+    found = search(random_state=0)
+    charge = found.privacy_charge(Public(1500, (3,), 1, "binary"), 2.0)
+    assert charge.touches[0].noise.mean == 4 and charge.touches[0].noise.touches[0].noise.multipliers == (2.0,)
