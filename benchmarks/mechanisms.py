@@ -7,7 +7,7 @@ and learning rate of one data set are the same for all mechanisms that train by 
 on rows held out of the training set (`--held-out` runs there), never on test rows. "default" is skdp without
 settings. DPIS meets DP-SGD twice: at the same rate of candidates, which costs the same time, and at the batch that
 DPIS accepts. Each fit has a process of its own, so that its peak memory can be read. Rows that the file already holds
-are not run again: a long comparison may be stopped and gone on with.
+are not run again, nor are fits of other seeds: a long comparison may be stopped and gone on with.
 """
 
 from __future__ import annotations
@@ -212,17 +212,19 @@ def main() -> None:
         for epsilon in map(float, options.epsilons.split(",")):
             for mechanism in options.mechanisms.split(";"):
                 same = [r for r in rows if (r["data"], r["epsilon"]) == (name, epsilon)]
-                if any(row["mechanism"] == mechanism and row["seeds"] >= len(seeds) for row in same):
+                before = next((row for row in same if row["mechanism"] == mechanism), {"seeds": 0})
+                found = before.get("fits", [])
+                if before["seeds"] >= len(seeds):
                     continue
                 kept = next((row["kept"] for row in same if row["kept"]), 0.5)
-                tasks = [(name, mechanism, epsilon, seed, kept, arrays) for seed in seeds]
+                tasks = [(name, mechanism, epsilon, seed, kept, arrays) for seed in seeds[len(found) :]]
                 with get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-                    found = [f for f in pool.imap(fit, tasks) if f is not None]
+                    found = found + [f for f in pool.imap(fit, tasks) if f is not None]
                 if not found:
                     continue
                 medians = {k: float(np.median([f[k] for f in found])) for k in found[0] if found[0][k] is not None}
                 row = {"data": name, "epsilon": epsilon, "mechanism": mechanism, "seeds": len(found), "kept": None}
-                row |= medians | {"accuracies": [f["accuracy"] for f in found]}
+                row |= medians | {"accuracies": [f["accuracy"] for f in found], "fits": found}
                 rows = [r for r in rows if r not in same or r["mechanism"] != mechanism] + [row]
                 record.write(options.output, {"delta": DELTA, "published": PUBLISHED, "results": rows})
                 print(
