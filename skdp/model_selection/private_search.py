@@ -14,8 +14,7 @@ from joblib import Parallel, delayed
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.model_selection import ParameterSampler
-from sklearn.utils import _safe_indexing, check_random_state, get_tags
-from sklearn.utils.metaestimators import available_if
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
@@ -24,6 +23,7 @@ from skdp.accounting.covered import covered
 from skdp.accounting.selection import Ceiling, ceiling_of
 from skdp.contract import Charge, Poisson, Public, Selection, Touch
 from skdp.exceptions import PrivacyLeakWarning
+from skdp.model_selection.best_model import BestModelMixin
 from skdp.model_selection.row_scores import ROW_SCORES, row_scores
 from skdp.model_selection.trials import draw_trials
 
@@ -32,15 +32,7 @@ __all__ = ["DPSearchCV"]
 _SHAPES = {"geometric": 1.0, "logarithmic": 0.0, "poisson": None}
 
 
-def _best_can(method: str) -> Any:
-    def check(search: DPSearchCV) -> bool:
-        getattr(getattr(search, "best_estimator_", search.estimator), method)
-        return True
-
-    return available_if(check)
-
-
-class DPSearchCV(MetaEstimatorMixin, BaseEstimator):
+class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Random search that is charged once, whatever it tries.
 
     A secret random number of trials is run. Each draws parameters, trains on one part of the rows and is scored, with
@@ -366,95 +358,6 @@ class DPSearchCV(MetaEstimatorMixin, BaseEstimator):
         return DummyRegressor(strategy="constant", constant=0.0 if bounds is None else np.mean(bounds)).fit(
             columns, [0.0, 0.0]
         )
-
-    # ------------------------------------------------------------------ scikit-learn's protocol
-    @property
-    def classes_(self) -> np.ndarray:
-        """Classes of the best model."""
-        return self.best_estimator_.classes_
-
-    @property
-    def n_features_in_(self) -> int:
-        """Number of columns of the best model."""
-        check_is_fitted(self, "best_estimator_")
-        return self.best_estimator_.n_features_in_
-
-    @property
-    def feature_names_in_(self) -> np.ndarray:
-        """Names of columns of the best model."""
-        return self.best_estimator_.feature_names_in_
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "best_estimator_")
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.estimator_type, tags.classifier_tags = inner.estimator_type, inner.classifier_tags
-        tags.regressor_tags, tags.input_tags = inner.regressor_tags, inner.input_tags
-        tags.non_deterministic = True
-        return tags
-
-    @_best_can("predict")
-    def predict(self, X: Any) -> np.ndarray:
-        """Predictions of the best model.
-
-        Parameters
-        ----------
-        X : array-like or table
-
-        Returns
-        -------
-        ndarray
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.predict(X)
-
-    @_best_can("predict_proba")
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Probabilities by the best model.
-
-        Parameters
-        ----------
-        X : array-like or table
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes)
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.predict_proba(X)
-
-    @_best_can("decision_function")
-    def decision_function(self, X: Any) -> np.ndarray:
-        """Decision values of the best model.
-
-        Parameters
-        ----------
-        X : array-like or table
-
-        Returns
-        -------
-        ndarray
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.decision_function(X)
-
-    @_best_can("score")
-    def score(self, X: Any, y: Any) -> float:
-        """The best model's own score on other rows.
-
-        Parameters
-        ----------
-        X : array-like or table
-        y : array-like
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        return self.best_estimator_.score(X, y)
 
 
 @dataclass(frozen=True, eq=False)
