@@ -222,14 +222,17 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         public : Public
         scale : float
-            Noise multiplier of a training step.
+            Noise multiplier of a training step, in the place of what `epsilon` or `noise_multiplier` ask for. What
+            else follows from the budget (steps, bands of `DPFTRL`) is as in a fit: calibrating this charge to
+            `epsilon` gives the price list of the fit.
 
         Returns
         -------
         Charge
+            Which costs less the larger the scale.
         """
-        work = copy.copy(self).set_params(epsilon=None, noise_multiplier=scale)
-        return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
+        delta = resolve_delta(self.delta, public.n)
+        return draw_up(self, public, delta, self._missing(public), scale=scale).charge
 
     def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
                earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from suite import answers_through
 
 from skdp import DPClassifier
-from skdp.accounting import PrivacyStatement, epsilon, noise_multiplier, verify
+from skdp.accounting import PrivacyStatement, calibrate, epsilon, noise_multiplier, verify
 from skdp.callbacks import FitCheckpoint
 from skdp.cli import main
 from skdp.contract import Charge, Correlated, FixedOrder, Gaussian, Poisson, Public, Touch
@@ -125,6 +125,19 @@ def test_what_it_cannot_serve_is_refused_before_a_row_is_read(rows, options, mes
     with pytest.raises(ValueError, match=message):
         model.fit(*rows)
     assert not hasattr(model, "privacy_")
+
+
+@pytest.mark.parametrize("budget", [0.5, 8.0, 50.0])
+def test_the_charge_of_automatic_bands_falls_with_the_scale_and_is_that_of_a_fit(rows, budget):
+    mechanism = DPFTRL(sampling="cyclic-poisson")
+    model = classifier(mechanism, epsilon=budget, batch_size=10, max_epochs=10)
+    charges = [model.privacy_charge(PUBLIC, scale) for scale in (0.5, 1.0, 2.0, 4.0)]
+    assert len({charge.touches[0].sampler for charge in charges}) == 1
+    costs = [epsilon(charge.event(), 1e-4) for charge in charges]
+    assert costs == sorted(costs, reverse=True) and len(set(costs)) == 4
+    fitted = model.fit(*rows).privacy_
+    found = calibrate(lambda scale: model.privacy_charge(PUBLIC, scale), budget, fitted.delta)
+    assert found.charge.event() == fitted.event and found.epsilon == fitted.epsilon
 
 
 def test_checkpoints_are_refused_because_old_noise_is_secret(rows, tmp_path):
