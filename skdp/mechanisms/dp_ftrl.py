@@ -25,7 +25,7 @@ from skdp.contract import (
     Update,
 )
 from skdp.exceptions import UnsupportedModuleError
-from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.base import Mechanism, TrainingPlan, batches_per_epoch, steps_per_epoch
 from skdp.mechanisms.dp_sgd import DPSGDPlan
 from skdp.mechanisms.factorisation import coefficients, noise_levels, prefix_error
 
@@ -149,7 +149,9 @@ class DPFTRL(Mechanism):
 
     def _limit(self, rate: float) -> int:
         """Most steps that a row's turns can be apart."""
-        return max(1, (math.ceil if self.sampling == "fixed-order" else math.floor)(_batches(rate)))
+        if self.sampling == "fixed-order":
+            return steps_per_epoch(rate)
+        return max(1, math.floor(batches_per_epoch(rate)))
 
     def _choose(self, training: TrainingPlan, scale: float | None) -> tuple[int, Poisson | FixedOrder | CyclicPoisson]:
         """Bands and sampler."""
@@ -184,12 +186,6 @@ def _sampler(rate: float, groups: int, fixed: bool) -> Poisson | FixedOrder | Cy
     if groups == 1:
         return Poisson(rate)
     return FixedOrder(groups) if fixed else CyclicPoisson(rate, groups)
-
-
-def _batches(rate: float) -> float:
-    """Batches in an epoch, with rounding on the side of the whole number."""
-    count = 1 / rate
-    return round(count) if abs(count - round(count)) < 1e-9 * count else count
 
 
 @dataclass(frozen=True)

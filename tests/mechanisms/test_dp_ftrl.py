@@ -21,6 +21,7 @@ from skdp.cli import main
 from skdp.contract import Charge, Correlated, FixedOrder, Gaussian, Poisson, Public, Touch
 from skdp.exceptions import InterruptedFitWarning, PlanViolationError, UnsupportedModuleError
 from skdp.mechanisms import DPFTRL, TrainingPlan
+from skdp.mechanisms.base import steps_per_epoch
 from skdp.mechanisms.factorisation import coefficients, noise_levels
 from skdp.optimizers import DPAdam
 
@@ -69,6 +70,13 @@ def test_rates_map_to_batches():
     assert independent.sampler == FixedOrder(5) and independent.noise == Gaussian((2.0,))
     assert touch_of(DPFTRL(bands=3)).noise == Correlated((2.0,), coefficients(3, 15))
     assert touch_of(DPFTRL(bands=3), steps=2).noise.coefficients == coefficients(3, 3)
+
+
+@pytest.mark.parametrize("rows", [7, 49, 10**4, 10**7, 2**31])
+def test_a_fixed_order_has_an_epoch_of_the_same_steps_as_everything_else(rows):
+    for batch in {1, 2, rows // 4, rows // 2}:
+        for rate in (batch / rows, math.nextafter(batch / rows, 0), math.nextafter(batch / rows, 1)):
+            assert touch_of(DPFTRL(bands=1), rate, 2).sampler.groups == steps_per_epoch(rate) == -(-rows // batch)
 
 
 def test_automatic_bands_in_a_fixed_order_are_as_many_as_help():
