@@ -6,10 +6,12 @@ import inspect
 import math
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets.frozen import zero_linear
 from skdp.nets.image_shape import is_image
 from skdp.nets.step_length import count_variables
@@ -78,12 +80,9 @@ class MLP(BaseEstimator):
         if self.activation not in _ACTIVATIONS:
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(f"MLP(activation={self.activation!r}) must be one of {names}")
-        units = (self.hidden_units,) if isinstance(self.hidden_units, int) else tuple(self.hidden_units)
-        if not all(isinstance(u, int) and u > 0 for u in units):
-            raise ValueError(f"MLP(hidden_units={self.hidden_units!r}) must be positive whole numbers")
         layers: list[nn.Module] = [nn.Flatten()]
         width = math.prod(public.input_shape)
-        for unit in units:
+        for unit in self._widths():
             layers += [nn.Linear(width, unit), _ACTIVATIONS[self.activation]()]
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
@@ -92,8 +91,14 @@ class MLP(BaseEstimator):
 
     def row_norm(self, public: Public) -> float:
         """Norm that what the last layer is given has at most under a bounded activation, its bias included."""
-        units = self.hidden_units if isinstance(self.hidden_units, tuple | list) else (self.hidden_units,)
+        units = self._widths()
         return math.sqrt((units[-1] if units else count_variables(public)) + 1)
+
+    def _widths(self) -> tuple[int, ...]:
+        units = tuple(self.hidden_units) if np.iterable(self.hidden_units) else (self.hidden_units,)
+        if not all(map(is_whole, units)):
+            raise ValueError(f"MLP(hidden_units={self.hidden_units!r}) must be positive whole numbers")
+        return units
 
 
 class Net(BaseEstimator):

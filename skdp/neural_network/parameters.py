@@ -10,6 +10,7 @@ import numpy as np
 
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
+from skdp.contract.whole_numbers import is_whole
 from skdp.neural_network.schedules import lr_factor
 from skdp.training.clipping import CLIPPINGS
 
@@ -99,7 +100,7 @@ def _whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
     value = getattr(estimator, name)
     if value is default or (isinstance(value, str) and value == default):
         return
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    if not is_whole(value, least):
         raise ValueError(f"{name}={value!r} must be {default!r} or a whole number of at least {least}")
 
 

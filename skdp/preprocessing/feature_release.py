@@ -17,6 +17,7 @@ from torch import nn
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
+from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.nets import RandomProjection
 from skdp.neural_network.parameters import bounds_array
@@ -310,7 +311,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
 
     def _build_front(self, shape: tuple[int, ...]) -> SplitNet:
         projection = self.projection
-        if isinstance(projection, int | np.integer) and not isinstance(projection, bool) and projection >= 1:
+        if is_whole(projection):
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             projection = RandomProjection(math.prod(shape), int(projection), seed)
         if projection is None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from skdp.contract import Charge
+from skdp.contract.whole_numbers import is_whole
 
 __all__ = ["HashingTokenizer"]
 
@@ -83,7 +83,7 @@ class HashingTokenizer(TransformerMixin, BaseEstimator):
         """
         for name, least in (("n_buckets", 2), ("max_tokens", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            if not is_whole(value, least):
                 raise ValueError(f"HashingTokenizer({name}={value!r}) must be a whole number of at least {least}")
         if not isinstance(self.bigrams, bool | np.bool_):
             raise ValueError(f"HashingTokenizer(bigrams={self.bigrams!r}) must be True or False")

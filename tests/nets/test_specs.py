@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
 
 from skdp.contract import Public
-from skdp.nets import MLP, Linear, Net, TabularNet, resolve_module
+from skdp.nets import MLP, Linear, Net, RandomProjection, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 
 
@@ -71,6 +72,17 @@ def test_every_way_to_name_a_module(given, kind):
     assert type(resolve_module(given)) is kind
 
 
+def test_numpy_integers_are_sizes():
+    """A grid search over ``np.arange`` gives them."""
+    four, shape = np.int64(4), (20, 20)
+    for spec in (MLP(four), MLP((four, four)), MLP(np.array([4])), TanhCNN((four, four), four), TextBag(four, four)):
+        given = shape if isinstance(spec, TanhCNN) else (4,)
+        assert spec.build(public(given))[-1].in_features == 4
+    assert RandomProjection(6, four).directions.shape == (6, 4)
+    with pytest.raises(ValueError, match=r"width=2.5"):
+        RandomProjection(6, 2.5)
+
+
 def test_an_instance_is_copied():
     instance = Own(6, 3)
     built = resolve_module(instance).build(public())
@@ -90,6 +102,7 @@ def test_unknown_modules_are_named(given):
         (MLP(activation="softmax"), r"MLP\(activation='softmax'\) must be one of tanh, relu"),
         (MLP(hidden_units=(0,)), r"MLP\(hidden_units=\(0,\)\) must be positive whole numbers"),
         (MLP(hidden_units=(2.5,)), r"MLP\(hidden_units=\(2.5,\)\) must be positive whole numbers"),
+        (MLP(hidden_units=True), r"MLP\(hidden_units=True\) must be positive whole numbers"),
         (MLP(hidden_units="wide"), r"MLP\(hidden_units='wide'\) must be positive whole numbers"),
         (MLP(dropout=1.5), r"dropout"),
     ],
