@@ -18,7 +18,7 @@ from skdp.exceptions import (
 )
 from skdp.nets.step_length import count_variables
 
-__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
+__all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
@@ -29,13 +29,8 @@ _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before anything is spent, from public facts alone."""
-    found: list[tuple[type[Warning], str]] = []
-    n, delta, epsilon = programme.public.n, programme.delta, estimator.epsilon
-    if estimator.insecure_noise_seed is not None:
-        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-        found.append((InsecureNoiseWarning, message))
+    found = budget_warnings(estimator, programme.delta, programme.public.n, "fit")
     if programme.scale is None:
-        found.append((NotPrivateWarning, "epsilon=inf: this fit is NOT PRIVATE"))
         return found
     mechanism = programme.mechanism
     for fact in mechanism.taken_as_public():
@@ -47,16 +42,34 @@ def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[
             "weight reaches training, which sees no record; use class_weight, or mechanism='dp-sgd'"
         )
         found.append((UserWarning, message))
-    if epsilon is not None and _WEAK_EPSILON < epsilon < math.inf:
+    return found
+
+
+def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple[type[Warning], str]]:
+    """What is weak about a budget, or no protection at all.
+
+    Parameters
+    ----------
+    spender : estimator
+        With `epsilon`, `delta` and `insecure_noise_seed`.
+    delta : float
+        Already resolved.
+    n : int
+        Public number of rows.
+    what : str
+        What the budget pays for, ``"fit"`` or ``"release"``.
+    """
+    found: list[tuple[type[Warning], str]] = []
+    if spender.insecure_noise_seed is not None:
+        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
+        found.append((InsecureNoiseWarning, message))
+    epsilon = spender.epsilon
+    if epsilon is not None and math.isinf(epsilon):
+        return [*found, (NotPrivateWarning, f"epsilon=inf: this {what} is NOT PRIVATE")]
+    if epsilon is not None and epsilon > _WEAK_EPSILON:
         message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
         found.append((WeakPrivacyWarning, message))
-    return found + delta_warnings(estimator.delta, delta, n)
-
-
-def delta_warnings(given: Any, delta: float, n: int) -> list[tuple[type[Warning], str]]:
-    """What is weak about delta for `n` rows; `given` is what the user passed."""
-    found: list[tuple[type[Warning], str]] = []
-    if given == "auto":
+    if spender.delta == "auto":
         if n < _FEW_ROWS:
             message = (
                 f"delta='auto' is {delta:g} for n={n} rows: that large a chance of no protection at all comes from so "

@@ -18,12 +18,11 @@ from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon,
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
 from skdp.contract.whole_numbers import is_whole
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.nets import RandomProjection
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import delta_warnings
+from skdp.neural_network.stating import budget_warnings
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
 
 __all__ = ["DPFeatureRelease"]
@@ -168,7 +167,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         inputs, null = self._set_up(X)
         charge, delta, certificate = self._priced(len(inputs))
         (touch,) = charge.touches
-        notes = self._warnings() + delta_warnings(self.delta, delta, len(inputs))
+        notes = budget_warnings(self, delta, len(inputs), "release")
         for kind, message in notes:
             warnings.warn(message, kind, stacklevel=2)
         book, randomness = FitBook(), SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
@@ -358,14 +357,3 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         if self.on_invalid == "raise":
             facts.append("that no value is missing or infinite (an error would have told)")
         return facts + ["feature bounds"] * (self.feature_bounds is not None)
-
-    def _warnings(self) -> list[tuple[type[Warning], str]]:
-        found: list[tuple[type[Warning], str]] = []
-        if self.insecure_noise_seed is not None:
-            message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-            found.append((InsecureNoiseWarning, message))
-        if self.epsilon is not None and math.isinf(self.epsilon):
-            found.append((NotPrivateWarning, "epsilon=inf: this release is NOT PRIVATE"))
-        elif self.epsilon is not None and self.epsilon > 10:
-            found.append((WeakPrivacyWarning, f"epsilon={self.epsilon:g} is more than 10 and protects little"))
-        return found
