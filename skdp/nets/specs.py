@@ -20,6 +20,7 @@ from skdp.nets.wavelets import SMALLEST
 __all__ = ["MLP", "Linear", "Net", "resolve_module"]
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+_MOST = {"tanh": 1.0}  # what a unit gives at most
 
 
 class Linear(BaseEstimator):
@@ -45,8 +46,13 @@ class Linear(BaseEstimator):
         return nn.Sequential(nn.Flatten(), zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
 
     def row_norm(self, public: Public) -> float:
-        """Norm that what the last layer is given has at most, its bias included."""
+        """Norm that what the last layer is given has at most, its bias included.
+
+        Where inputs lie in [-1, 1], and of about eight indicators of a category one is 1.
+        """
         return math.sqrt(count_variables(public) + self.bias)
+
+    usual_norm = row_norm
 
 
 class MLP(BaseEstimator):
@@ -90,7 +96,17 @@ class MLP(BaseEstimator):
         return nn.Sequential(*layers, zero_linear(width, public.n_outputs))
 
     def row_norm(self, public: Public) -> float:
-        """Norm that what the last layer is given has at most under a bounded activation, its bias included."""
+        """Norm that what the last layer is given has at most, its bias included; infinite where nothing bounds it.
+
+        Without hidden layers as for `Linear`. Dropout stretches what it keeps.
+        """
+        units = self._widths()
+        if not units:
+            return self.usual_norm(public)
+        return math.hypot(math.sqrt(units[-1]) * _MOST.get(self.activation, math.inf) / (1 - self.dropout), 1.0)
+
+    def usual_norm(self, public: Public) -> float:
+        """Norm that it has about at most while hidden units lie in [-1, 1], as they do at the start."""
         units = self._widths()
         return math.sqrt((units[-1] if units else count_variables(public)) + 1)
 

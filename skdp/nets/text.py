@@ -92,6 +92,8 @@ class TextBag(BaseEstimator):
         """Norm that what the last layer is given has at most: of a mean of embeddings none is known."""
         return math.hypot(1.0, INTERCEPT) if self.embedding is None else math.inf
 
+    usual_norm = row_norm
+
     def step_length(self, public: Public, signal: float) -> StepLength | None:
         """Clip norm, steps and learning rate from public quantities; None where embeddings are trained."""
         if self.embedding is not None:

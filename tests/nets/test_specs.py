@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -81,6 +82,26 @@ def test_numpy_integers_are_sizes():
     assert RandomProjection(6, four).directions.shape == (6, 4)
     with pytest.raises(ValueError, match=r"width=2.5"):
         RandomProjection(6, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "bounded"),
+    [(MLP((8, 5)), True), (MLP((8, 5), dropout=0.75), True), (MLP(()), True), (Linear(), True), (Linear(False), True)]
+    + [(MLP((8, 5), activation), False) for activation in ("relu", "gelu", "silu")],
+)
+def test_row_norm_bounds_what_the_last_layer_is_given(spec, bounded):
+    """Whatever the weights before it have become."""
+    torch.manual_seed(0)
+    net, seen = spec.build(public()), []
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1000)
+    net[-1].register_forward_pre_hook(lambda layer, args: seen.append(args[0].norm(dim=1).max()))
+    for _ in range(30):
+        net(torch.randn(500, 6).sign())
+    longest = math.hypot(max(seen), float(net[-1].bias is not None))
+    assert longest <= spec.row_norm(public()) * (1 + 1e-6)
+    assert (spec.row_norm(public()) < 1.01 * longest) if bounded else longest > 10
 
 
 def test_an_instance_is_copied():
