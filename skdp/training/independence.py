@@ -14,6 +14,7 @@ from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import scratch_buffers
 from skdp.training.clipped_gradient import one_loss_each, zero_sums
 from skdp.training.per_example import PerExample
+from skdp.training.pieces import CANNOT_TAKE
 
 __all__ = ["check_rows_independent"]
 
@@ -121,7 +122,7 @@ class _Probe:
         try:
             losses, buffers = self._plain(*other)
             sites = self._sites(*other)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except CANNOT_TAKE as error:
             if may_fail and not isinstance(error, UnsupportedModuleError):
                 return  # a row that is no input for this module tells nothing
             raise
@@ -146,7 +147,7 @@ class _Probe:
             alone = tuple(part[here] for part in self.batch)
             try:
                 losses, sites = self._plain(*alone)[0], self._sites(*alone)
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            except CANNOT_TAKE as error:
                 raise UnsupportedModuleError(
                     f"the module or the loss cannot take a single record, which a random sample may be: {error} "
                     "(a squeeze() that also removes the dimension of the records?)"

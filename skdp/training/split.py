@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skdp.exceptions import UnsupportedModuleError
-from skdp.training.pieces import made_up_records
+from skdp.training.pieces import made_up_records, tried_on
 from skdp.training.supported import check_supported
 
 __all__ = ["SplitNet", "clip_rows"]
@@ -20,7 +20,6 @@ __all__ = ["SplitNet", "clip_rows"]
 # What the layer's output is replaced by in this thread; a hook that stays on the layer looks it up.
 _CHANGE: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("_CHANGE", default=None)
 _MOST_DIRECTIONS = 512  # with more activations than this all directions are stretched alike
-_FAILURES = (RuntimeError, ValueError, IndexError, TypeError)
 
 
 class _Reached(BaseException):
@@ -236,13 +235,9 @@ class SplitNet(nn.Module):
             self._dtype = x.dtype
             return tuple(input_shape)
         seen: list[Any] = []
-        try:
+        with tried_on(self.net, input_shape):
             # Copied, since what follows may write into it.
             self._run(x, lambda output: seen.append(output.clone() if isinstance(output, Tensor) else output) or output)
-        except _FAILURES as error:
-            raise ValueError(
-                f"module={type(self.net).__name__} cannot take rows of shape {tuple(input_shape)}: {error}"
-            ) from error
         if len(seen) != 1:
             raise UnsupportedModuleError(
                 f"layer={self.layer!r} runs {len(seen)} times in one forward pass, and has to run once for a record's "
