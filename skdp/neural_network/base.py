@@ -6,7 +6,6 @@ import copy
 import functools
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -40,6 +39,7 @@ from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
+from skdp.user_line import warn_user
 
 __all__ = ["DPEstimator"]
 
@@ -145,7 +145,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme), level=5)
+        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
         path = checkpoint and checkpoint.path
         book = FitBook()
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -203,7 +203,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
                 )
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, problem, programme), level=4)
+            warn_all(public_warnings(work, problem, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
@@ -255,7 +255,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 run.know(estimates.indicators)
                 run.build_net()
         programme = run.programme
-        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings], level=6)
+        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
@@ -381,9 +381,8 @@ def _tell_interrupted(done: int, charged: int, planned: int) -> None:
         if frame.f_globals.get("__name__") == "joblib.parallel":
             raise KeyboardInterrupt
         frame = frame.f_back
-    warnings.warn(
+    warn_user(
         f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
         f"epsilon, and counts {charged} steps (one that was begun is spent, whether or not it reached the model)",
         InterruptedFitWarning,
-        stacklevel=5,
     )

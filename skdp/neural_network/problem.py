@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from skdp.neural_network.reading import (
     read_numbers,
     read_weights,
 )
+from skdp.user_line import warn_user
 
 __all__ = ["Problem", "classification_problem", "positions", "regression_problem"]
 
@@ -85,7 +85,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
         )
-        warnings.warn(message, PrivacyLeakWarning, stacklevel=5)
+        warn_user(message, PrivacyLeakWarning)
         notes.append(message)
         facts.append("classes (read from y)")
     else:
@@ -278,11 +278,10 @@ def _column(y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         from sklearn.exceptions import DataConversionWarning
 
-        warnings.warn(
+        warn_user(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
             "(n_samples,), for example using ravel().",
             DataConversionWarning,
-            stacklevel=5,
         )
         return y.ravel()
     if y.ndim != 1:

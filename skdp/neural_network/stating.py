@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 from torch import nn
@@ -17,6 +16,7 @@ from skdp.exceptions import (
     WeakSignalWarning,
 )
 from skdp.nets.step_length import count_variables
+from skdp.user_line import warn_user
 
 __all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
@@ -106,10 +106,10 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     return [(WeakSignalWarning, message)]
 
 
-def warn_all(messages: list[tuple[type[Warning], str]], level: int) -> None:
-    """Show messages on the user's own line, `level` frames up."""
+def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
+    """Show messages on the user's own line."""
     for category, message in messages:
-        warnings.warn(message, category, stacklevel=level)
+        warn_user(message, category)
 
 
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,

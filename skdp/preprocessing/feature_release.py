@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from skdp.neural_network.reading import invalid_features, raise_invalid, read_fe
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import budget_warnings
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
+from skdp.user_line import warn_user
 
 __all__ = ["DPFeatureRelease"]
 
@@ -169,7 +169,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         (touch,) = charge.touches
         notes = budget_warnings(self, delta, len(inputs), "release")
         for kind, message in notes:
-            warnings.warn(message, kind, stacklevel=2)
+            warn_user(message, kind)
         book, randomness = FitBook(), SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
         reservation = book.reserve(charge)
         book.spend(reservation, touch)

@@ -183,7 +183,9 @@ def test_a_weak_delta_is_said():
         DPFeatureRelease(epsilon=1.0, delta=1e-3, feature_bounds=(-1, 1)).fit_transform(table(300)[0])
 
 
-@pytest.mark.parametrize("budget", [{"epsilon": 20.0}, {"epsilon": math.inf, "delta": 1e-3}, {"insecure_noise_seed": 1}])
+@pytest.mark.parametrize(
+    "budget", [{"epsilon": 20.0}, {"epsilon": math.inf, "delta": 1e-3}, {"insecure_noise_seed": 1}]
+)
 def test_a_release_warns_of_its_budget_like_a_fit(budget):
     X, y = table(300)
     with pytest.warns(UserWarning) as release:
