@@ -63,7 +63,6 @@ def test_every_warning_is_on_the_line_of_the_user(name):
 
 
 def test_frames_of_libraries_are_skipped_however_many():
-    found = []
     namespace = {"__name__": "sklearn.made_up", "warn_user": warn_user}
     exec("def deep(depth):\n    return deep(depth - 1) if depth else warn_user('far')", namespace)  # noqa: S102
     with warnings.catch_warnings(record=True) as found:
