@@ -19,7 +19,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
-from skdp.contract import Charge, Public
+from skdp.contract import Charge, Plan, Public
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
@@ -261,10 +261,10 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._one_target = problem.targets.ndim == 1
         engine, executor, average = run.build(estimates)
         complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
-        executed = book.settle(book.reservation)
+        executed, stop = book.settle(book.reservation), ""
         if engine.interrupted_ and not complete and not _stopped_early(engine):
-            charged = max(run.steps_done, *(executed[touch.name] for touch in programme.plan.charge.touches))
-            _tell_interrupted(run.steps_done, charged, programme.plan.steps)
+            stop = _interruption(run.steps_done, executed, programme.plan)
+            _tell_interrupted(stop)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
@@ -272,7 +272,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._built_for = (vars(programme.public), programme.signal)
         self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        statement = make_statement(self, problem, programme, estimates, executed, training is not None)
+        statement = make_statement(
+            self, problem, programme, estimates, executed, training is not None, module=engine.module_, stop=stop
+        )
         if earlier is not None:
             statement = compose([_statement(earlier), statement])
         self._statement = statement.to_dict()
@@ -374,15 +376,27 @@ def _stopped_early(engine: Any) -> bool:
     return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
 
 
-def _tell_interrupted(done: int, charged: int, planned: int) -> None:
+def _interruption(done: int, executed: dict[str, int], plan: Plan) -> str:
+    """How an interrupt left the model and what that means for the claim."""
+    partial = f"fit interrupted after {done} of {plan.steps} steps; the model is partial"
+    touches = plan.charge.touches
+    if all(executed[touch.name] == touch.count for touch in touches):
+        return (
+            f"{partial}, but every query of its plan had been answered: the statement is that of a whole fit, and its "
+            "status speaks of queries"
+        )
+    charged = max(done, *(executed[touch.name] for touch in touches))
+    return (
+        f"{partial} and its statement names the planned epsilon, and counts {charged} steps (one that was begun is "
+        "spent, whether or not it reached the model)"
+    )
+
+
+def _tell_interrupted(message: str) -> None:
     """Warn about a partial model, or stop the loop of fits that this one runs in."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__") == "joblib.parallel":
             raise KeyboardInterrupt
         frame = frame.f_back
-    warn_user(
-        f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
-        f"epsilon, and counts {charged} steps (one that was begun is spent, whether or not it reached the model)",
-        InterruptedFitWarning,
-    )
+    warn_user(message, InterruptedFitWarning)

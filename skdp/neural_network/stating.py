@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
@@ -16,6 +17,8 @@ from skdp.exceptions import (
     WeakSignalWarning,
 )
 from skdp.nets.step_length import count_variables
+from skdp.neural_network.bounds_text import bounds_in_words
+from skdp.training.supported import trainable_parameters
 from skdp.user_line import warn_user
 
 __all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
@@ -112,16 +115,43 @@ def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
         warn_user(message, category)
 
 
-def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
-                   resumed: bool = False) -> PrivacyStatement:  # fmt: skip
-    """The statement of one fit; `executed` None means the whole plan."""
+def make_statement(
+    estimator: Any,
+    problem: Any,
+    programme: Any,
+    estimates: Any,
+    executed: dict[str, int] | None,
+    resumed: bool = False,
+    *,
+    module: nn.Module | None = None,
+    stop: str = "",
+) -> PrivacyStatement:
+    """The statement of one fit.
+
+    Parameters
+    ----------
+    estimator : DPClassifier or DPRegressor
+    problem : Problem
+    programme : Programme
+    estimates : Estimates
+    executed : dict of str to int or None
+        None means the whole plan.
+    resumed : bool
+    module : nn.Module, optional
+        The net that trained, where there is one yet.
+    stop : str
+        How the user's interrupt left the model, where one did.
+
+    Returns
+    -------
+    PrivacyStatement
+    """
     facts = [*problem.facts, *programme.mechanism.taken_as_public()]
     assumptions = list(problem.assumptions)
+    released = []
     paid = (*programme.estimates, *estimates.reused)
-    if estimates.feature_bounds is not None and "feature bounds" not in paid:
-        facts.append("feature bounds")
-    if estimates.target_bounds is not None and "target bounds" not in paid:
-        facts.append("bounds of y")
+    for name, line in _bounds(estimator, programme, estimates).items():
+        (released if name in paid else facts).append(line)
     if isinstance(getattr(estimator, "class_weight", None), dict):
         facts.append("class weights")
     if isinstance(estimator.module, nn.Module):
@@ -141,10 +171,35 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         certificate=programme.certificate,
         public=facts,
         assumptions=assumptions,
-        warnings=[*problem.warnings, *notes, *estimates.warnings],
+        warnings=[*problem.warnings, *notes, *estimates.warnings, *[stop] * bool(stop)],
         resumed=resumed,
         reproducible_noise=estimator.insecure_noise_seed is not None,
+        net=_net(programme.spec, module),
+        released=released,
     )
+
+
+def _bounds(estimator: Any, programme: Any, estimates: Any) -> dict[str, str]:
+    """The bounds that the fit used, by their name in the programme."""
+    found = {}
+    if estimates.feature_bounds is not None:
+        bounds = np.array(estimates.feature_bounds, dtype=np.float64)
+        if len(programme.public.input_shape) == 1:  # indicators are used as they are, and lie in (0, 1)
+            bounds[list({*programme.public.indicators, *estimates.indicators})] = 0, 1
+        names = getattr(estimator, "feature_names_in_", None)
+        found["feature bounds"] = f"feature bounds: {bounds_in_words(bounds, names)}"
+    if estimates.target_bounds is not None:
+        found["target bounds"] = f"bounds of y: {bounds_in_words(np.asarray(estimates.target_bounds))}"
+    return found
+
+
+def _net(spec: Any, module: nn.Module | None) -> str:
+    """The net by its class, and how much of it trained."""
+    own = getattr(spec, "module", None)  # a user's class or instance, within a specification
+    kind = (own if isinstance(own, type) else type(own if isinstance(own, nn.Module) else spec)).__name__
+    if module is None:
+        return kind
+    return f"{kind}, {sum(p.numel() for p in trainable_parameters(module).values()):,} trained parameters"
 
 
 def all_together(planned: PrivacyStatement, others: list[PrivacyStatement]) -> PrivacyStatement:

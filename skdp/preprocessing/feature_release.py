@@ -18,6 +18,7 @@ from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
 from skdp.contract.whole_numbers import is_whole
 from skdp.nets import RandomProjection
+from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
@@ -356,4 +357,6 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         facts = ["columns", "labels, where a later step trains on the release: they are not part of it"]
         if self.on_invalid == "raise":
             facts.append("that no value is missing or infinite (an error would have told)")
-        return facts + ["feature bounds"] * (self.feature_bounds is not None)
+        if self._bounds is None:
+            return facts
+        return [*facts, f"feature bounds: {bounds_in_words(self._bounds, getattr(self, 'feature_names_in_', None))}"]
