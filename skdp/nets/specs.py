@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.contract.shown import shown
 from skdp.contract.whole_numbers import is_whole
 from skdp.nets.frozen import zero_linear
 from skdp.nets.image_shape import is_image
@@ -228,6 +229,6 @@ def resolve_module(module: Any, input_shape: tuple[int, ...] = ()) -> Any:
     if isinstance(module, BaseEstimator) and hasattr(module, "build"):
         return module
     raise ValueError(
-        f"module={module!r} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or a "
-        "specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
+        f"module={shown(module)} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or "
+        "a specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
     )

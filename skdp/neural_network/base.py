@@ -20,6 +20,7 @@ from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Plan, Public
+from skdp.contract.shown import shown
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
@@ -76,9 +77,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 outer, _, inner = name.partition("__")
                 if inner and not hasattr(getattr(self, outer, None), "set_params"):
                     raise ValueError(
-                        f"{name!r} cannot be set because {outer}={getattr(self, outer, None)!r} has no parameters of "
-                        f"its own; pass a specification, for instance {_SPECIFICATIONS.get(outer, 'an instance')}, to "
-                        f"tune {inner!r} on it"
+                        f"{name!r} cannot be set because {outer}={shown(getattr(self, outer, None))} has no parameters "
+                        f"of its own; pass a specification, for instance {_SPECIFICATIONS.get(outer, 'an instance')}, "
+                        f"to tune {inner!r} on it"
                     ) from error
             raise
 
@@ -336,7 +337,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")
         if bounds is not None and not isinstance(bounds, str):
             if problem.tokens:
-                raise ValueError(f"feature_bounds={bounds!r} has no meaning for tokens, which are looked up; pass None")
+                raise ValueError(
+                    f"feature_bounds={shown(bounds)} has no meaning for tokens, which are looked up; pass None"
+                )
             given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
             given.feature_bounds[list(problem.public.indicators)] = -1, 1
         elif bounds is not None and (kept := self._kept("feature_bounds_", (*shape, 2))) is not None:

@@ -16,6 +16,7 @@ from torch import nn
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
+from skdp.contract.shown import shown
 from skdp.contract.whole_numbers import is_whole
 from skdp.nets import RandomProjection
 from skdp.neural_network.bounds_text import bounds_in_words
@@ -318,8 +319,8 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
             return SplitNet(nn.Identity(), None, shape, self.max_norm)
         if not isinstance(projection, nn.Module):
             raise ValueError(
-                f"projection={self.projection!r} must be None, a whole number of features, or a torch.nn.Module with "
-                "public weights"
+                f"projection={shown(self.projection)} must be None, a whole number of features, or a torch.nn.Module "
+                "with public weights"
             )
         frozen = copy.deepcopy(projection).requires_grad_(False).eval()
         return SplitNet(nn.Sequential(frozen), "0", shape, self.max_norm)
