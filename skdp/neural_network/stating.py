@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
+from skdp.contract import Public
 from skdp.exceptions import (
     InsecureNoiseWarning,
     NotPrivateWarning,
@@ -25,6 +26,7 @@ __all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
+_MANY_INTEGERS = 32
 # A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
 # in standard deviations of the noise: with half of one per column, and two for the base rate, it learns nearly nothing.
 _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
@@ -32,7 +34,8 @@ _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before anything is spent, from public facts alone."""
-    found = budget_warnings(estimator, programme.delta, programme.public.n, "fit")
+    found = _token_warnings(estimator, programme.public)
+    found += budget_warnings(estimator, programme.delta, programme.public.n, "fit")
     if programme.scale is None:
         return found
     mechanism = programme.mechanism
@@ -46,6 +49,19 @@ def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[
         )
         found.append((UserWarning, message))
     return found
+
+
+def _token_warnings(estimator: Any, public: Public) -> list[tuple[type[Warning], str]]:
+    """That columns may be tokens, by what X declares alone: many integers, no bounds, and no net that was asked for."""
+    unsaid = estimator.module is None and isinstance(estimator.feature_bounds, str)
+    if not (unsaid and estimator._integers and public.input_shape[0] >= _MANY_INTEGERS):
+        return []
+    message = (
+        f"X declares integers in {public.input_shape[0]} columns, and the default net takes them for quantities. If "
+        "they are tokens, as HashingTokenizer makes them, pass module='text' (or TextBag(vocabulary=...)); if they are not, "
+        "feature_bounds with public (low, high) cost nothing and end this warning"
+    )
+    return [(UserWarning, message)]
 
 
 def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple[type[Warning], str]]:
