@@ -58,8 +58,8 @@ def _token_warnings(estimator: Any, public: Public) -> list[tuple[type[Warning],
         return []
     message = (
         f"X declares integers in {public.input_shape[0]} columns, and the default net takes them for quantities. If "
-        "they are tokens, as HashingTokenizer makes them, pass module='text' (or TextBag(vocabulary=...)); if they are not, "
-        "feature_bounds with public (low, high) cost nothing and end this warning"
+        "they are tokens, as HashingTokenizer makes them, pass module='text' (or TextBag(vocabulary=...)); if they are "
+        "not, feature_bounds with public (low, high) cost nothing and end this warning"
     )
     return [(UserWarning, message)]
 

@@ -197,9 +197,11 @@ def _column(X: Any) -> Any:
 
 def _check_texts(texts: list) -> None:
     """Refuse rows that are neither texts nor missing, by their types alone."""
-    cells = np.empty(len(texts), dtype=object)
-    cells[:] = texts
-    odd = {type(text) for text in cells[~missing(cells)] if not isinstance(text, str)}
+    others = [text for text in texts if not isinstance(text, str)]
+    cells = np.empty(len(others), dtype=object)
+    for i, other in enumerate(others):  # one by one, for a list of lists would be taken for a matrix
+        cells[i] = other
+    odd = {type(other) for other in cells[~missing(cells)]}
     if odd:
         remedy = "numbers and tables go to skdp.preprocessing.SchemaEncoder"
         if all(issubclass(kind, bytes) for kind in odd):

@@ -64,6 +64,7 @@ def test_a_row_that_is_no_text_is_empty_and_moves_no_other():
         (np.array([1.5, 2.5], object), "float"),
         (["good", 3141592, None, b"secret"], "bytes, int"),
         (pd.Series(["good", ["secret"]]), "list"),
+        ([["secret"], ["more"]], "list"),
         (np.array([b"secret", b"more"]), "bytes_"),
     ],
 )
