@@ -118,6 +118,8 @@ def compose(
         warnings=caveats(claim, reproducible, [line for part in parts for line in part.warnings]),
         versions=versions(),
         reproducible_noise=reproducible,
+        net="; ".join(unique(part.net for part in parts if part.net)),
+        released=unique(line for part in parts for line in part.released),
         queries=added_up(line for part in parts for line in part.queries) if all(p.queries for p in parts) else (),
     )
 

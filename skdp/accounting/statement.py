@@ -75,6 +75,10 @@ class PrivacyStatement:
         The price list, where there was one; `steps`, `noise_multiplier` and `sampling_rate` are of its largest line.
     created : str
         ISO date (UTC) of the statement.
+    net : str
+        What was trained, by class, and how many of its parameters; empty where nothing was.
+    released : tuple of str
+        What queries made known before the training, with the values: paid for, and part of the claim.
 
     Notes
     -----
@@ -116,6 +120,8 @@ class PrivacyStatement:
     reproducible_noise: bool = False
     queries: tuple[QueryLine, ...] = ()
     created: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
+    net: str = ""
+    released: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_adjacency(self.adjacency)
@@ -142,7 +148,7 @@ class PrivacyStatement:
                 object.__setattr__(self, name, event_from_dict(event_to_dict(value)))
             elif value is not None or name == "event":
                 raise ValueError(f"{name}={value!r} must be a dp_accounting event")
-        for name in ("public", "assumptions", "warnings"):
+        for name in ("public", "assumptions", "warnings", "released"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(line, str) for line in value):
                 raise ValueError(f"{name}={value!r} must be a tuple of strings")
@@ -177,6 +183,8 @@ class PrivacyStatement:
         resumed: bool = False,
         accountant: str = "auto",
         reproducible_noise: bool = False,
+        net: str = "",
+        released: Iterable[str] = (),
     ) -> PrivacyStatement:
         """The statement of a fit, from its charge and what was executed of it.
 
@@ -205,6 +213,8 @@ class PrivacyStatement:
             Used where there is no certificate.
         reproducible_noise : bool
             Whether the noise was made from a fixed seed: the statement then says that nobody is protected.
+        net : str
+        released : iterable of str
 
         Returns
         -------
@@ -255,6 +265,8 @@ class PrivacyStatement:
             versions=versions(),
             reproducible_noise=reproducible_noise,
             queries=query_lines(charge, counts),
+            net=net,
+            released=unique(released),
         )
 
     # -------------------------------------------------------------- forms

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from skdp.accounting.statement import PrivacyStatement
 
 SCHEMA = "skdp.PrivacyStatement"
-VERSION = 2  # 1 knew neither reproducible_noise nor created nor queries, and fewer assumptions
+VERSION = 3  # 1 knew neither reproducible_noise nor created nor queries, and fewer assumptions
+_NEW = {2: {"net": "", "released": []}}  # by version that can be read as well: what it did not know
 _OPTIONAL = ("noise_multiplier", "sampling_rate", "target_epsilon", "executed_epsilon")
 _NUMBERS = ("epsilon", "delta", "delta_fail", *_OPTIONAL)
 _COUNTS = ("n", "steps")
-_STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split", "created")
-_LISTS = ("public", "assumptions", "warnings")
+_STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split", "created", "net")
+_LISTS = ("public", "assumptions", "warnings", "released")
 
 
 def to_dict(statement: PrivacyStatement) -> dict[str, Any]:
@@ -45,11 +46,14 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
     """`PrivacyStatement.from_dict`."""
     if not isinstance(plain, Mapping) or plain.get("schema") != SCHEMA:
         raise ValueError(f'not a privacy statement: "schema" is not "{SCHEMA}" in {str(plain)[:60]}')
-    if plain.get("version") != VERSION:
+    version = plain.get("version")
+    if type(version) is not int or (version != VERSION and version not in _NEW):
         raise ValueError(
-            f"this statement has version {plain.get('version')!r}, this skdp reads version {VERSION}; read it with the "
-            f'skdp that wrote it (its "versions" are {plain.get("versions")!r})'
+            f"this statement has version {version!r}, this skdp reads version {VERSION} and "
+            f'{", ".join(map(str, _NEW))}; read it with the skdp that wrote it (its "versions" are '
+            f"{plain.get('versions')!r})"
         )
+    plain = {**plain, **_NEW.get(version, {})}
     known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
     if found != known:
         raise ValueError(

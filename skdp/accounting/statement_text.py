@@ -153,6 +153,8 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         yield "asked for", f"epsilon {statement.target_epsilon:g}"
     yield f"{statement.unit}s", f"{statement.n}"
     yield "mechanism", _mechanism(statement)
+    if statement.net:
+        yield "net", statement.net
     if len(statement.queries) > 1:
         for line in statement.queries:
             yield "queries", _query(line, statement.unit)
@@ -215,6 +217,7 @@ def remarks(statement: PrivacyStatement) -> Iterator[tuple[str, tuple[str, ...]]
             ("What the terms mean", terms(statement)),
             ("It rests on these assumptions", statement.assumptions if private else ()),
             ("Taken as public, so not protected", statement.public),
+            ("Released with noise before training, and paid for", statement.released),
             ("Not covered", NOT_COVERED if private else ()),
             ("Please note", tuple(line for line in statement.warnings if "NOT PRIVATE" not in line)),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skdp.accounting import PrivacyStatement, epsilon
 from skdp.audit.bound import check_confidence, epsilon_lower_bound
 from skdp.audit.canaries import mislabelled, put_in
+from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import UnsupportedEventError
 
 __all__ = ["OneRunAudit", "audit_one_run"]
@@ -217,7 +217,7 @@ def audit_one_run(
 def _count(name: str, value: int | None, default: int, most: int) -> int:
     if value is None:
         value = default
-    if not isinstance(value, numbers.Integral) or not 2 <= value <= most:
+    if not is_whole(value, 2) or value > most:
         raise ValueError(f"{name}={value!r} must be a whole number between 2 and {most}")
     return int(value)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from sklearn.utils import check_random_state
 
 from skdp.audit.bound import check_confidence, mu_lower_bound
 from skdp.contract import Answers, Gaussian, Poisson, Touch
+from skdp.contract.whole_numbers import is_whole
 from skdp.neural_network.base import DPEstimator, one_at_a_time
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.rehearsal import Rehearsal
@@ -183,7 +183,7 @@ def audit_query(
         )
     check_confidence(confidence)
     for name, value, least in (("draws", draws, _LEAST_DRAWS), ("rows", rows, 1)):
-        if not isinstance(value, numbers.Integral) or value < least:
+        if not is_whole(value, least):
             raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
     rehearsal = Rehearsal(estimator, X, y, sample_weight)
     charge = rehearsal.programme.plan.charge

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skdp.contract.shown import shown
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_ftrl import DPFTRL
 from skdp.mechanisms.dp_sgd import DPSGD
@@ -42,4 +43,4 @@ def resolve_mechanism(mechanism: str | Mechanism) -> Mechanism:
     if isinstance(mechanism, Mechanism):
         return mechanism
     names = ", ".join(repr(name) for name in MECHANISMS)
-    raise ValueError(f"mechanism={mechanism!r} must be one of {names}, or an instance such as DPSGD()")
+    raise ValueError(f"mechanism={shown(mechanism)} must be one of {names}, or an instance such as DPSGD()")

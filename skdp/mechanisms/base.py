@@ -12,12 +12,18 @@ from torch import nn
 
 from skdp.contract import Plan, Public
 
-__all__ = ["Mechanism", "TrainingPlan", "steps_per_epoch"]
+__all__ = ["Mechanism", "TrainingPlan", "batches_per_epoch", "steps_per_epoch"]
+
+
+def batches_per_epoch(rate: float) -> float:
+    """Batches that hold all rows together, a whole number where rounding alone stands in its way."""
+    count = 1 / rate
+    return round(count) if abs(count - round(count)) < 1e-9 * count else count
 
 
 def steps_per_epoch(rate: float) -> int:
     """Steps after which every row was expected to take part once."""
-    return max(1, math.ceil(1 / rate - 1e-9))
+    return max(1, math.ceil(batches_per_epoch(rate)))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -24,8 +23,9 @@ from skdp.contract import (
     Touch,
     Update,
 )
+from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import UnsupportedModuleError
-from skdp.mechanisms.base import Mechanism, TrainingPlan
+from skdp.mechanisms.base import Mechanism, TrainingPlan, batches_per_epoch, steps_per_epoch
 from skdp.mechanisms.dp_sgd import DPSGDPlan
 from skdp.mechanisms.factorisation import coefficients, noise_levels, prefix_error
 
@@ -126,8 +126,7 @@ class DPFTRL(Mechanism):
     def _check(self, public: Public, training: TrainingPlan) -> None:
         if self.sampling not in _SAMPLINGS:
             raise ValueError(f"DPFTRL(sampling={self.sampling!r}) must be one of {', '.join(map(repr, _SAMPLINGS))}")
-        whole = isinstance(self.bands, numbers.Integral) and not isinstance(self.bands, bool) and self.bands >= 1
-        if self.bands != "auto" and not whole:
+        if self.bands != "auto" and not is_whole(self.bands):
             raise ValueError(f"DPFTRL(bands={self.bands!r}) must be 'auto' or a whole number of at least 1")
         if public.adjacency == "add-remove":
             raise ValueError(
@@ -140,7 +139,7 @@ class DPFTRL(Mechanism):
                 "scale of an earlier clip norm; use clipping='flat', or mechanism='dp-sgd'"
             )
         limit = self._limit(training.sampling_rate)
-        if whole and self.bands > limit:
+        if self.bands != "auto" and self.bands > limit:
             raise ValueError(
                 f"DPFTRL(bands={self.bands}, sampling={self.sampling!r}) is more than {limit}, which is how many steps "
                 f"a row's turns are apart with batches of {training.sampling_rate:.3g} of all rows; use fewer bands or "
@@ -149,7 +148,9 @@ class DPFTRL(Mechanism):
 
     def _limit(self, rate: float) -> int:
         """Most steps that a row's turns can be apart."""
-        return max(1, (math.ceil if self.sampling == "fixed-order" else math.floor)(_batches(rate)))
+        if self.sampling == "fixed-order":
+            return steps_per_epoch(rate)
+        return max(1, math.floor(batches_per_epoch(rate)))
 
     def _choose(self, training: TrainingPlan, scale: float | None) -> tuple[int, Poisson | FixedOrder | CyclicPoisson]:
         """Bands and sampler."""
@@ -184,12 +185,6 @@ def _sampler(rate: float, groups: int, fixed: bool) -> Poisson | FixedOrder | Cy
     if groups == 1:
         return Poisson(rate)
     return FixedOrder(groups) if fixed else CyclicPoisson(rate, groups)
-
-
-def _batches(rate: float) -> float:
-    """Batches in an epoch, with rounding on the side of the whole number."""
-    count = 1 / rate
-    return round(count) if abs(count - round(count)) < 1e-9 * count else count
 
 
 @dataclass(frozen=True)

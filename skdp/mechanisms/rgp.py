@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from skdp.contract import CLIPPINGS, Answers, CarrierSum, Charge, Gaussian, Model, Poisson, Public, Query, Touch, Update
+from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import UnsupportedModuleError
 from skdp.mechanisms.base import Mechanism, TrainingPlan
 from skdp.mechanisms.dp_sgd import DPSGD, DPSGDPlan
@@ -81,7 +81,7 @@ class RGP(Mechanism):
 
     def plan(self, public: Public, training: TrainingPlan, scale: float | None) -> RGPPlan | DPSGDPlan:
         """Price list of one touch, and the step that spends it (see `Mechanism.plan`)."""
-        if not isinstance(self.rank, Integral) or isinstance(self.rank, bool) or self.rank < 1:
+        if not is_whole(self.rank):
             raise ValueError(f"RGP(rank={self.rank!r}) must be a whole number of at least 1")
         if self.carriers not in CARRIERS:
             raise ValueError(f"RGP(carriers={self.carriers!r}) must be one of {', '.join(map(repr, CARRIERS))}")

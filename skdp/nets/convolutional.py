@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skdp.contract import Public
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets.frozen import zero_linear
 from skdp.nets.image_shape import channels_and_size, standardised
 
@@ -69,10 +69,9 @@ class TanhCNN(BaseEstimator):
             For wrong widths, records that are no images, or images below 14 pixels.
         """
         maps, hidden = self.channels, self.hidden_units
-        whole = isinstance(maps, tuple | list) and all(_is_width(m) for m in maps)
-        if not whole or len(maps) != 2:
+        if not isinstance(maps, tuple | list) or len(maps) != 2 or not all(map(is_whole, maps)):
             raise ValueError(f"TanhCNN(channels={maps!r}) must be two positive whole numbers")
-        if not _is_width(hidden):
+        if not is_whole(hidden):
             raise ValueError(f"TanhCNN(hidden_units={hidden!r}) must be a positive whole number")
         channels, height, width = channels_and_size("TanhCNN", public.input_shape, _SMALLEST)
         front = nn.Sequential(
@@ -96,7 +95,3 @@ class OwnScale(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images of the same shape; those without a dimension for channels get one."""
         return standardised(x.unsqueeze(1) if x.dim() == 3 else x)
-
-
-def _is_width(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value > 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from skdp.contract.whole_numbers import is_whole
+
 __all__ = ["RandomProjection"]
 
 
@@ -34,7 +36,7 @@ class RandomProjection(nn.Module):
 
     def __init__(self, n_features: int, width: int = 16, seed: int = 0):
         super().__init__()
-        if width < 1:
+        if not is_whole(width):
             raise ValueError(f"RandomProjection(width={width!r}) must be a whole number of at least 1")
         own = torch.Generator().manual_seed(seed)
         self.register_buffer("directions", torch.randn(n_features, width, generator=own) / width**0.5)

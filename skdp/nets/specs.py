@@ -6,10 +6,13 @@ import inspect
 import math
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from torch import nn
 
 from skdp.contract import Public
+from skdp.contract.shown import shown
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets.frozen import zero_linear
 from skdp.nets.image_shape import is_image
 from skdp.nets.step_length import count_variables
@@ -18,6 +21,7 @@ from skdp.nets.wavelets import SMALLEST
 __all__ = ["MLP", "Linear", "Net", "resolve_module"]
 
 _ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+_MOST = {"tanh": 1.0}  # what a unit gives at most
 
 
 class Linear(BaseEstimator):
@@ -43,8 +47,13 @@ class Linear(BaseEstimator):
         return nn.Sequential(nn.Flatten(), zero_linear(math.prod(public.input_shape), public.n_outputs, self.bias))
 
     def row_norm(self, public: Public) -> float:
-        """Norm that what the last layer is given has at most, its bias included."""
+        """Norm that what the last layer is given has at most, its bias included.
+
+        Where inputs lie in [-1, 1], and of about eight indicators of a category one is 1.
+        """
         return math.sqrt(count_variables(public) + self.bias)
+
+    usual_norm = row_norm
 
 
 class MLP(BaseEstimator):
@@ -78,12 +87,9 @@ class MLP(BaseEstimator):
         if self.activation not in _ACTIVATIONS:
             names = ", ".join(_ACTIVATIONS)
             raise ValueError(f"MLP(activation={self.activation!r}) must be one of {names}")
-        units = (self.hidden_units,) if isinstance(self.hidden_units, int) else tuple(self.hidden_units)
-        if not all(isinstance(u, int) and u > 0 for u in units):
-            raise ValueError(f"MLP(hidden_units={self.hidden_units!r}) must be positive whole numbers")
         layers: list[nn.Module] = [nn.Flatten()]
         width = math.prod(public.input_shape)
-        for unit in units:
+        for unit in self._widths():
             layers += [nn.Linear(width, unit), _ACTIVATIONS[self.activation]()]
             if self.dropout:
                 layers.append(nn.Dropout(self.dropout))
@@ -91,9 +97,25 @@ class MLP(BaseEstimator):
         return nn.Sequential(*layers, zero_linear(width, public.n_outputs))
 
     def row_norm(self, public: Public) -> float:
-        """Norm that what the last layer is given has at most under a bounded activation, its bias included."""
-        units = self.hidden_units if isinstance(self.hidden_units, tuple | list) else (self.hidden_units,)
+        """Norm that what the last layer is given has at most, its bias included; infinite where nothing bounds it.
+
+        Without hidden layers as for `Linear`. Dropout stretches what it keeps.
+        """
+        units = self._widths()
+        if not units:
+            return self.usual_norm(public)
+        return math.hypot(math.sqrt(units[-1]) * _MOST.get(self.activation, math.inf) / (1 - self.dropout), 1.0)
+
+    def usual_norm(self, public: Public) -> float:
+        """Norm that it has about at most while hidden units lie in [-1, 1], as they do at the start."""
+        units = self._widths()
         return math.sqrt((units[-1] if units else count_variables(public)) + 1)
+
+    def _widths(self) -> tuple[int, ...]:
+        units = tuple(self.hidden_units) if np.iterable(self.hidden_units) else (self.hidden_units,)
+        if not all(map(is_whole, units)):
+            raise ValueError(f"MLP(hidden_units={self.hidden_units!r}) must be positive whole numbers")
+        return units
 
 
 class Net(BaseEstimator):
@@ -207,6 +229,6 @@ def resolve_module(module: Any, input_shape: tuple[int, ...] = ()) -> Any:
     if isinstance(module, BaseEstimator) and hasattr(module, "build"):
         return module
     raise ValueError(
-        f"module={module!r} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or a "
-        "specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
+        f"module={shown(module)} must be None, {', '.join(map(repr, names))}, a torch.nn.Module class or instance, or "
+        "a specification such as MLP(hidden_units=(64,)) or Net(MyModule, width=8)"
     )

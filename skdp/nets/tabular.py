@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skdp.contract import Public
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets.pace import INTERCEPT, PaceKeeper
 from skdp.nets.step_length import capped_signal, is_paced, nonlinear_share, step_length
 
@@ -121,7 +122,7 @@ class TabularNet(BaseEstimator):
         public, signal = self.informed(public), capped_signal(public, signal)
         for name in ("frequencies", "bins", "interactions"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
+            if not is_whole(value, 0):
                 raise ValueError(f"TabularNet({name}={value!r}) must be a whole number, 0 or more")
         if isinstance(self.nonlinear, str) and self.nonlinear == "auto":
             share = nonlinear_share(public, signal)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 
 import torch
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skdp.contract import Public
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets.frozen import FrozenFeatures, full_batch_steps, zero_linear
 from skdp.nets.pace import INTERCEPT
 from skdp.nets.step_length import StepLength
@@ -71,8 +71,7 @@ class TextBag(BaseEstimator):
         """
         for name, least in (("vocabulary", 2), ("embedding", 1), ("hidden_units", 0)):
             value = getattr(self, name)
-            whole = isinstance(value, Integral) and not isinstance(value, bool) and value >= least
-            if not whole and not (name == "embedding" and value is None):
+            if not is_whole(value, least) and not (name == "embedding" and value is None):
                 raise ValueError(f"TextBag({name}={value!r}) must be a whole number of at least {least}")
         if self.embedding is None and self.hidden_units:
             raise ValueError(
@@ -92,6 +91,8 @@ class TextBag(BaseEstimator):
     def row_norm(self, public: Public) -> float:
         """Norm that what the last layer is given has at most: of a mean of embeddings none is known."""
         return math.hypot(1.0, INTERCEPT) if self.embedding is None else math.inf
+
+    usual_norm = row_norm
 
     def step_length(self, public: Public, signal: float) -> StepLength | None:
         """Clip norm, steps and learning rate from public quantities; None where embeddings are trained."""

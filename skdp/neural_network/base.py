@@ -7,7 +7,6 @@ import functools
 import math
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -21,7 +20,8 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
-from skdp.contract import Charge, Public
+from skdp.contract import Charge, Plan, Public
+from skdp.contract.shown import shown
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
@@ -41,6 +41,7 @@ from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
+from skdp.user_line import warn_user
 
 __all__ = ["DPEstimator"]
 
@@ -77,9 +78,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 outer, _, inner = name.partition("__")
                 if inner and not hasattr(getattr(self, outer, None), "set_params"):
                     raise ValueError(
-                        f"{name!r} cannot be set because {outer}={getattr(self, outer, None)!r} has no parameters of "
-                        f"its own; pass a specification, for instance {_SPECIFICATIONS.get(outer, 'an instance')}, to "
-                        f"tune {inner!r} on it"
+                        f"{name!r} cannot be set because {outer}={shown(getattr(self, outer, None))} has no parameters "
+                        f"of its own; pass a specification, for instance {_SPECIFICATIONS.get(outer, 'an instance')}, "
+                        f"to tune {inner!r} on it"
                     ) from error
             raise
 
@@ -146,7 +147,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme), level=5)
+        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
         path = checkpoint and checkpoint.path
         book = FitBook(f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}", problem.public.n)
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -204,7 +205,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
                 )
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, problem, programme), level=4)
+            warn_all(public_warnings(work, problem, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
@@ -223,15 +224,17 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         ----------
         public : Public
         scale : float or None
-            Noise multiplier of a training step; None is no noise.
+            Noise multiplier of a training step, in the place of what `epsilon` or `noise_multiplier` ask for; None is
+            no noise. What else follows from the budget (steps, bands of `DPFTRL`) is as in a fit: calibrating this
+            charge to `epsilon` gives the price list of the fit.
 
         Returns
         -------
         Charge
+            Which costs less the larger the scale.
         """
-        budget = {"epsilon": math.inf if scale is None else None, "noise_multiplier": scale}
-        work = copy.copy(self).set_params(**budget)
-        return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
+        priced = copy.copy(self).set_params(epsilon=math.inf, noise_multiplier=None) if scale is None else self
+        return draw_up(priced, public, resolve_delta(self.delta, public.n), self._missing(public), scale=scale).charge
 
     def public_facts(self, X: Any, y: Any) -> Public:
         """The public facts of a data set that the price of a fit follows from; nothing is spent.
@@ -273,16 +276,16 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 run.know(estimates.indicators)
                 run.build_net()
         programme = run.programme
-        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings], level=6)
+        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
         engine, executor, average = run.build(estimates)
         complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
-        executed = book.settle(book.reservation)
+        executed, stop = book.settle(book.reservation), ""
         if engine.interrupted_ and not complete and not _stopped_early(engine):
-            charged = max(run.steps_done, *(executed[touch.name] for touch in programme.plan.charge.touches))
-            _tell_interrupted(run.steps_done, charged, programme.plan.steps)
+            stop = _interruption(run.steps_done, executed, programme.plan)
+            _tell_interrupted(stop)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
@@ -290,7 +293,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         self._built_for = (vars(programme.public), programme.signal)
         self._build_module()
         self.n_iter_ = max(1, -(-run.steps_done // programme.steps_per_epoch))
-        statement = make_statement(self, problem, programme, estimates, executed, training is not None)
+        statement = make_statement(
+            self, problem, programme, estimates, executed, training is not None, module=engine.module_, stop=stop
+        )
         if earlier is not None:
             statement = compose([_statement(earlier), statement])
         self._statement = statement.to_dict()
@@ -352,7 +357,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")
         if bounds is not None and not isinstance(bounds, str):
             if problem.tokens:
-                raise ValueError(f"feature_bounds={bounds!r} has no meaning for tokens, which are looked up; pass None")
+                raise ValueError(
+                    f"feature_bounds={shown(bounds)} has no meaning for tokens, which are looked up; pass None"
+                )
             given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
             given.feature_bounds[list(problem.public.indicators)] = -1, 1
         elif bounds is not None and (kept := self._kept("feature_bounds_", (*shape, 2))) is not None:
@@ -392,16 +399,27 @@ def _stopped_early(engine: Any) -> bool:
     return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
 
 
-def _tell_interrupted(done: int, charged: int, planned: int) -> None:
+def _interruption(done: int, executed: dict[str, int], plan: Plan) -> str:
+    """How an interrupt left the model and what that means for the claim."""
+    partial = f"fit interrupted after {done} of {plan.steps} steps; the model is partial"
+    touches = plan.charge.touches
+    if all(executed[touch.name] == touch.count for touch in touches):
+        return (
+            f"{partial}, but every query of its plan had been answered: the statement is that of a whole fit, and its "
+            "status speaks of queries"
+        )
+    charged = max(done, *(executed[touch.name] for touch in touches))
+    return (
+        f"{partial} and its statement names the planned epsilon, and counts {charged} steps (one that was begun is "
+        "spent, whether or not it reached the model)"
+    )
+
+
+def _tell_interrupted(message: str) -> None:
     """Warn about a partial model, or stop the loop of fits that this one runs in."""
     frame = sys._getframe()
     while frame is not None:
         if frame.f_globals.get("__name__") == "joblib.parallel":
             raise KeyboardInterrupt
         frame = frame.f_back
-    warnings.warn(
-        f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
-        f"epsilon, and counts {charged} steps (one that was begun is spent, whether or not it reached the model)",
-        InterruptedFitWarning,
-        stacklevel=5,
-    )
+    warn_user(message, InterruptedFitWarning)

@@ -168,8 +168,9 @@ def _refuse_text(name: str, columns: list | None = None) -> None:
     if name == "X":
         where = "X holds" if columns is None else f"columns {columns} hold"
         raise ValueError(
-            f"could not convert string to float: {where} text or dates; encode them first, for instance with "
-            "skdp.preprocessing.SchemaEncoder, which costs no privacy"
+            f"could not convert string to float: {where} text or dates; encode them first, at no cost of privacy: the "
+            "columns of a table with skdp.preprocessing.SchemaEncoder, texts with skdp.preprocessing.HashingTokenizer, "
+            "whose tokens module='text' takes"
         )
     what = "Unknown label type: y must be numeric for a regressor" if name == "y" else f"{name} must be numeric"
     raise ValueError(f"{what}, but holds text, dates or other objects; convert it to floating point numbers first")

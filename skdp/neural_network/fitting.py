@@ -40,7 +40,7 @@ from skdp.training import (
     rows_per_pass,
 )
 from skdp.training.buffers import scratch_buffers
-from skdp.training.pieces import made_up_records
+from skdp.training.pieces import made_up_records, tried_on
 from skdp.training.supported import train_mode, trainable_parameters
 from skdp.training.threads import worthwhile_threads
 
@@ -284,13 +284,8 @@ class FitRun:
         shape = problem.inputs.shape[1:]
         own = torch.Generator().manual_seed(0)
         made_up = made_up_records(shape, problem.vocabulary).to(self.device)
-        try:
-            with torch.random.fork_rng(devices=[]), torch.no_grad(), scratch_buffers(module):
-                outputs = module(made_up)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            raise ValueError(
-                f"module={type(module).__name__} cannot take rows of shape {tuple(shape)}: {error}"
-            ) from error
+        with tried_on(module, shape), torch.random.fork_rng(devices=[]), torch.no_grad(), scratch_buffers(module):
+            outputs = module(made_up)
         public = self.programme.public
         allowed = {(4, public.n_outputs)} | ({(4,)} if public.n_outputs == 1 else set())
         if public.task == "binary":

@@ -10,6 +10,8 @@ import numpy as np
 
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES
+from skdp.contract.shown import shown
+from skdp.contract.whole_numbers import is_whole
 from skdp.neural_network.schedules import lr_factor
 from skdp.training.clipping import CLIPPINGS
 
@@ -71,7 +73,7 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
     try:
         array = np.array(bounds, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}={bounds!r} must be numbers: one (low, high), or one pair per column") from error
+        raise ValueError(f"{name}={shown(bounds)} must be numbers: one (low, high), or one pair per column") from error
     if array.shape == (2,):
         array = np.tile(array, (columns, 1))
     if array.shape != (columns, 2):
@@ -99,7 +101,7 @@ def _whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
     value = getattr(estimator, name)
     if value is default or (isinstance(value, str) and value == default):
         return
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+    if not is_whole(value, least):
         raise ValueError(f"{name}={value!r} must be {default!r} or a whole number of at least {least}")
 
 

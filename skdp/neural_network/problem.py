@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 
 from skdp.contract import Public
+from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array
 from skdp.neural_network.reading import (
@@ -22,6 +22,7 @@ from skdp.neural_network.reading import (
     read_numbers,
     read_weights,
 )
+from skdp.user_line import warn_user
 
 __all__ = ["Problem", "classification_problem", "positions", "regression_problem"]
 
@@ -85,7 +86,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
         )
-        warnings.warn(message, PrivacyLeakWarning, stacklevel=5)
+        warn_user(message, PrivacyLeakWarning)
         notes.append(message)
         facts.append("classes (read from y)")
     else:
@@ -94,7 +95,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
         facts.append("classes")
     if len(classes) < 2:
         raise ValueError(
-            f"Classifier can't train when only one class is present: got classes {classes.tolist()}; pass "
+            f"Classifier can't train when only one class is present: got classes {shown(classes.tolist())}; pass "
             "classes=[...] with all labels that can occur"
         )
     index = positions(classes, y)
@@ -104,8 +105,8 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
             fractions = read_numbers("y", y[unknown].astype(object), "null") % 1 > 0
             hint = "; continuous targets need DPRegressor" if fractions.any() else ""
             raise ValueError(
-                f"y contains labels which are not in classes={classes.tolist()} ({int(unknown.sum())} rows){hint}; add "
-                "them, or pass on_invalid='null' to leave such rows out"
+                f"y contains labels which are not in classes={shown(classes.tolist())} ({int(unknown.sum())} rows)"
+                f"{hint}; add them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
     public = _public(estimator, inputs, 1 if len(classes) == 2 else len(classes),
@@ -180,12 +181,12 @@ def _given_classes(classes: Any) -> np.ndarray:
     """The public labels, sorted."""
     remedy = "pass a list of all labels that can occur, such as classes=[0, 1]"
     if isinstance(classes, str) or np.ndim(classes) != 1:
-        raise ValueError(f"classes={classes!r} is not a list of labels; {remedy}")
+        raise ValueError(f"classes={shown(classes)} is not a list of labels; {remedy}")
     if 0 < sum(isinstance(label, str) for label in classes) < len(classes):
-        raise ValueError(f"classes={classes!r} mixes text and numbers; {remedy}")
+        raise ValueError(f"classes={shown(classes)} mixes text and numbers; {remedy}")
     found = np.unique(np.asarray(classes))
     if len(found) < 2:
-        raise ValueError(f"classes={classes!r} must name at least two labels; {remedy}")
+        raise ValueError(f"classes={shown(classes)} must name at least two labels; {remedy}")
     return found
 
 
@@ -207,7 +208,7 @@ def _check_kinds(classes: np.ndarray, given: Any, cells: np.ndarray | None) -> N
     if text == (classes.dtype.kind in "US"):
         return
     raise ValueError(
-        f"classes={classes.tolist()} are {'numbers' if text else 'text'}, but the labels in y are "
+        f"classes={shown(classes.tolist())} are {'numbers' if text else 'text'}, but the labels in y are "
         f"{'text' if text else 'numbers'}: give both the same type. "
         "(VotingClassifier, BaggingClassifier and StackingClassifier hand over labels encoded as 0, 1, ...: give "
         "their members classes=range(n_classes))"
@@ -278,11 +279,10 @@ def _column(y: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1:
         from sklearn.exceptions import DataConversionWarning
 
-        warnings.warn(
+        warn_user(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of y to "
             "(n_samples,), for example using ravel().",
             DataConversionWarning,
-            stacklevel=5,
         )
         return y.ravel()
     if y.ndim != 1:

@@ -74,7 +74,9 @@ class Programme:
         return replace(self, public=public, settings=settings)
 
 
-def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, ...]) -> Programme:
+def draw_up(
+    estimator: Any, public: Public, delta: float, estimates: tuple[str, ...], *, scale: float | None = None
+) -> Programme:
     """Resolve every ``"auto"``, calibrate the noise and write the price list.
 
     Parameters
@@ -86,6 +88,9 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         Already resolved.
     estimates : tuple of str
         Keys of `SHARES` to be released before training.
+    scale : float, optional
+        Noise multiplier of a training step, in the place of what the budget asks for. Everything else still follows
+        from the estimator's own budget, so that the price lists at two scales differ in their noise alone.
     """
 
     def affordable(rate: float, count: int) -> float:
@@ -113,11 +118,11 @@ def draw_up(estimator: Any, public: Public, delta: float, estimates: tuple[str, 
         return plan, touches, Charge(extra + plan.charge.touches, public.adjacency, plan.charge.unit)
 
     certificate = None
-    if estimator.epsilon is None:
+    if scale is not None:
+        scale = float(scale)
+    elif estimator.epsilon is None:
         scale = float(estimator.noise_multiplier)
-    elif math.isinf(estimator.epsilon):
-        scale = None
-    else:
+    elif not math.isinf(estimator.epsilon):
         certificate = calibrate(lambda scale: at(scale)[2], estimator.epsilon, delta)
         scale = certificate.scale
     plan, touches, charge = at(scale)

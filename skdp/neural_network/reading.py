@@ -30,6 +30,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     X = read_features(estimator, X, reset=reset)
     if reset:
         estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
+        estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
         return _float64(X)

@@ -79,9 +79,9 @@ def _for_any_net(public: Public, signal: float, spec: Any, clipping: str) -> Rec
         rate, steps = min(1.0, max(0.05, 512 / public.n)), 400
     lr = min(0.6, max(0.05, 0.5 * (signal / 1e4) ** 0.35))
     clip = 1.0
-    if public.task != "regression" and hasattr(spec, "row_norm"):
+    if public.task != "regression" and hasattr(spec, "usual_norm"):
         per_variable = signal / max(count_variables(public), 1)
         # Residuals start at one half; automatic clipping shortens gradients well before its clip norm.
         residual = 1.0 if clipping == "automatic" else 0.5
-        clip = max(1.0, min(per_variable / _SIGNAL_PER_CLIP, spec.row_norm(public) * residual))
+        clip = max(1.0, min(per_variable / _SIGNAL_PER_CLIP, spec.usual_norm(public) * residual))
     return Recipe(rate, steps, lr / clip, 0.9, clip, 0.25)

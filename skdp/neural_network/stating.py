@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
+from skdp.contract import Public
 from skdp.exceptions import (
     InsecureNoiseWarning,
     NotPrivateWarning,
@@ -17,11 +18,15 @@ from skdp.exceptions import (
     WeakSignalWarning,
 )
 from skdp.nets.step_length import count_variables
+from skdp.neural_network.bounds_text import bounds_in_words
+from skdp.training.supported import trainable_parameters
+from skdp.user_line import warn_user
 
-__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
+__all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
+_MANY_INTEGERS = 32
 # A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
 # in standard deviations of the noise: with half of one per column, and two for the base rate, it learns nearly nothing.
 _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
@@ -29,13 +34,9 @@ _SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before anything is spent, from public facts alone."""
-    found: list[tuple[type[Warning], str]] = []
-    n, delta, epsilon = programme.public.n, programme.delta, estimator.epsilon
-    if estimator.insecure_noise_seed is not None:
-        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-        found.append((InsecureNoiseWarning, message))
+    found = _token_warnings(estimator, programme.public)
+    found += budget_warnings(estimator, programme.delta, programme.public.n, "fit")
     if programme.scale is None:
-        found.append((NotPrivateWarning, "epsilon=inf: this fit is NOT PRIVATE"))
         return found
     mechanism = programme.mechanism
     for fact in mechanism.taken_as_public():
@@ -47,16 +48,47 @@ def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[
             "weight reaches training, which sees no record; use class_weight, or mechanism='dp-sgd'"
         )
         found.append((UserWarning, message))
-    if epsilon is not None and _WEAK_EPSILON < epsilon < math.inf:
+    return found
+
+
+def _token_warnings(estimator: Any, public: Public) -> list[tuple[type[Warning], str]]:
+    """That columns may be tokens, by what X declares alone: many integers, no bounds, and no net that was asked for."""
+    unsaid = estimator.module is None and isinstance(estimator.feature_bounds, str)
+    if not (unsaid and estimator._integers and public.input_shape[0] >= _MANY_INTEGERS):
+        return []
+    message = (
+        f"X declares integers in {public.input_shape[0]} columns, and the default net takes them for quantities. If "
+        "they are tokens, as HashingTokenizer makes them, pass module='text' (or TextBag(vocabulary=...)); if they are "
+        "not, feature_bounds with public (low, high) cost nothing and end this warning"
+    )
+    return [(UserWarning, message)]
+
+
+def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple[type[Warning], str]]:
+    """What is weak about a budget, or no protection at all.
+
+    Parameters
+    ----------
+    spender : estimator
+        With `epsilon`, `delta` and `insecure_noise_seed`.
+    delta : float
+        Already resolved.
+    n : int
+        Public number of rows.
+    what : str
+        What the budget pays for, ``"fit"`` or ``"release"``.
+    """
+    found: list[tuple[type[Warning], str]] = []
+    if spender.insecure_noise_seed is not None:
+        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
+        found.append((InsecureNoiseWarning, message))
+    epsilon = spender.epsilon
+    if epsilon is not None and math.isinf(epsilon):
+        return [*found, (NotPrivateWarning, f"epsilon=inf: this {what} is NOT PRIVATE")]
+    if epsilon is not None and epsilon > _WEAK_EPSILON:
         message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
         found.append((WeakPrivacyWarning, message))
-    return found + delta_warnings(estimator.delta, delta, n)
-
-
-def delta_warnings(given: Any, delta: float, n: int) -> list[tuple[type[Warning], str]]:
-    """What is weak about delta for `n` rows; `given` is what the user passed."""
-    found: list[tuple[type[Warning], str]] = []
-    if given == "auto":
+    if spender.delta == "auto":
         if n < _FEW_ROWS:
             message = (
                 f"delta='auto' is {delta:g} for n={n} rows: that large a chance of no protection at all comes from so "
@@ -93,22 +125,49 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     return [(WeakSignalWarning, message)]
 
 
-def warn_all(messages: list[tuple[type[Warning], str]], level: int) -> None:
-    """Show messages on the user's own line, `level` frames up."""
+def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
+    """Show messages on the user's own line."""
     for category, message in messages:
-        warnings.warn(message, category, stacklevel=level)
+        warn_user(message, category)
 
 
-def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
-                   resumed: bool = False) -> PrivacyStatement:  # fmt: skip
-    """The statement of one fit; `executed` None means the whole plan."""
+def make_statement(
+    estimator: Any,
+    problem: Any,
+    programme: Any,
+    estimates: Any,
+    executed: dict[str, int] | None,
+    resumed: bool = False,
+    *,
+    module: nn.Module | None = None,
+    stop: str = "",
+) -> PrivacyStatement:
+    """The statement of one fit.
+
+    Parameters
+    ----------
+    estimator : DPClassifier or DPRegressor
+    problem : Problem
+    programme : Programme
+    estimates : Estimates
+    executed : dict of str to int or None
+        None means the whole plan.
+    resumed : bool
+    module : nn.Module, optional
+        The net that trained, where there is one yet.
+    stop : str
+        How the user's interrupt left the model, where one did.
+
+    Returns
+    -------
+    PrivacyStatement
+    """
     facts = [*problem.facts, *programme.mechanism.taken_as_public()]
     assumptions = list(problem.assumptions)
+    released = []
     paid = (*programme.estimates, *estimates.reused)
-    if estimates.feature_bounds is not None and "feature bounds" not in paid:
-        facts.append("feature bounds")
-    if estimates.target_bounds is not None and "target bounds" not in paid:
-        facts.append("bounds of y")
+    for name, line in _bounds(estimator, programme, estimates).items():
+        (released if name in paid else facts).append(line)
     if isinstance(getattr(estimator, "class_weight", None), dict):
         facts.append("class weights")
     if isinstance(estimator.module, nn.Module):
@@ -128,10 +187,35 @@ def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any,
         certificate=programme.certificate,
         public=facts,
         assumptions=assumptions,
-        warnings=[*problem.warnings, *notes, *estimates.warnings],
+        warnings=[*problem.warnings, *notes, *estimates.warnings, *[stop] * bool(stop)],
         resumed=resumed,
         reproducible_noise=estimator.insecure_noise_seed is not None,
+        net=_net(programme.spec, module),
+        released=released,
     )
+
+
+def _bounds(estimator: Any, programme: Any, estimates: Any) -> dict[str, str]:
+    """The bounds that the fit used, by their name in the programme."""
+    found = {}
+    if estimates.feature_bounds is not None:
+        bounds = np.array(estimates.feature_bounds, dtype=np.float64)
+        if len(programme.public.input_shape) == 1:  # indicators are used as they are, and lie in (0, 1)
+            bounds[list({*programme.public.indicators, *estimates.indicators})] = 0, 1
+        names = getattr(estimator, "feature_names_in_", None)
+        found["feature bounds"] = f"feature bounds: {bounds_in_words(bounds, names)}"
+    if estimates.target_bounds is not None:
+        found["target bounds"] = f"bounds of y: {bounds_in_words(np.asarray(estimates.target_bounds))}"
+    return found
+
+
+def _net(spec: Any, module: nn.Module | None) -> str:
+    """The net by its class, and how much of it trained."""
+    own = getattr(spec, "module", None)  # a user's class or instance, within a specification
+    kind = (own if isinstance(own, type) else type(own if isinstance(own, nn.Module) else spec)).__name__
+    if module is None:
+        return kind
+    return f"{kind}, {sum(p.numel() for p in trainable_parameters(module).values()):,} trained parameters"
 
 
 def all_together(planned: PrivacyStatement, others: list[PrivacyStatement]) -> PrivacyStatement:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,16 @@ from torch import nn
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
+from skdp.contract.shown import shown
+from skdp.contract.whole_numbers import is_whole
 from skdp.nets import RandomProjection
+from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import delta_warnings
+from skdp.neural_network.stating import budget_warnings
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
+from skdp.user_line import warn_user
 
 __all__ = ["DPFeatureRelease"]
 
@@ -169,9 +171,9 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         inputs, null = self._set_up(X)
         charge, delta, certificate = self._priced(len(inputs))
         (touch,) = charge.touches
-        notes = self._warnings() + delta_warnings(self.delta, delta, len(inputs))
+        notes = budget_warnings(self, delta, len(inputs), "release")
         for kind, message in notes:
-            warnings.warn(message, kind, stacklevel=2)
+            warn_user(message, kind)
         book, randomness = FitBook(), SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
         reservation = book.reserve(charge)
         book.spend(reservation, touch)
@@ -312,15 +314,15 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
 
     def _build_front(self, shape: tuple[int, ...]) -> SplitNet:
         projection = self.projection
-        if isinstance(projection, int | np.integer) and not isinstance(projection, bool) and projection >= 1:
+        if is_whole(projection):
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             projection = RandomProjection(math.prod(shape), int(projection), seed)
         if projection is None:
             return SplitNet(nn.Identity(), None, shape, self.max_norm)
         if not isinstance(projection, nn.Module):
             raise ValueError(
-                f"projection={self.projection!r} must be None, a whole number of features, or a torch.nn.Module with "
-                "public weights"
+                f"projection={shown(self.projection)} must be None, a whole number of features, or a torch.nn.Module "
+                "with public weights"
             )
         frozen = copy.deepcopy(projection).requires_grad_(False).eval()
         return SplitNet(nn.Sequential(frozen), "0", shape, self.max_norm)
@@ -358,15 +360,6 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         facts = ["columns", "labels, where a later step trains on the release: they are not part of it"]
         if self.on_invalid == "raise":
             facts.append("that no value is missing or infinite (an error would have told)")
-        return facts + ["feature bounds"] * (self.feature_bounds is not None)
-
-    def _warnings(self) -> list[tuple[type[Warning], str]]:
-        found: list[tuple[type[Warning], str]] = []
-        if self.insecure_noise_seed is not None:
-            message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-            found.append((InsecureNoiseWarning, message))
-        if self.epsilon is not None and math.isinf(self.epsilon):
-            found.append((NotPrivateWarning, "epsilon=inf: this release is NOT PRIVATE"))
-        elif self.epsilon is not None and self.epsilon > 10:
-            found.append((WeakPrivacyWarning, f"epsilon={self.epsilon:g} is more than 10 and protects little"))
-        return found
+        if self._bounds is None:
+            return facts
+        return [*facts, f"feature bounds: {bounds_in_words(self._bounds, getattr(self, 'feature_names_in_', None))}"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from skdp.contract import Charge
+from skdp.contract.whole_numbers import is_whole
+from skdp.neural_network.cells import missing
 
 __all__ = ["HashingTokenizer"]
 
@@ -31,6 +32,9 @@ class HashingTokenizer(TransformerMixin, BaseEstimator):
         Terms of a text that are kept. Public.
     bigrams : bool, default=False
         Whether pairs of neighbouring words are terms, too. All words come before all pairs.
+    on_invalid : {"raise", "null"}, default="raise"
+        Rows that are neither a text nor missing (numbers, bytes, lists): an error that names their types and no value,
+        or empty texts, without a word.
 
     Attributes
     ----------
@@ -41,7 +45,9 @@ class HashingTokenizer(TransformerMixin, BaseEstimator):
     -----
     *Formal guarantee*: each output row is a function of its text and of public numbers, so the transformer costs no
     privacy (`privacy_charge` is empty). A vocabulary, or inverse document frequencies, would be read off all rows.
-    Anything that is not a text (None, NaN, a number) is an empty text, without a word.
+    Missing rows (None, NaN) are empty texts. An error is outside of this: that one came, or none, tells whether a row
+    is no text. Where that is private as well, pass ``on_invalid="null"``, as to the estimators. A type that X declares
+    for all its rows is public, and always an error where it is none of texts.
 
     Hashes are CRC-32 of the UTF-8 bytes, the same in every process and on every machine.
 
@@ -57,13 +63,14 @@ class HashingTokenizer(TransformerMixin, BaseEstimator):
     ((2, 4), True, [0, 0, 0])
     """
 
-    def __init__(self, n_buckets: int = 16384, max_tokens: int = 512, bigrams: bool = False):
+    def __init__(self, n_buckets: int = 16384, max_tokens: int = 512, bigrams: bool = False, on_invalid: str = "raise"):
         self.n_buckets = n_buckets
         self.max_tokens = max_tokens
         self.bigrams = bigrams
+        self.on_invalid = on_invalid
 
     def fit(self, X: Any, y: Any = None) -> HashingTokenizer:
-        """Check the parameters; no text is read.
+        """Check the parameters, and that rows are texts; nothing else is read.
 
         Parameters
         ----------
@@ -80,14 +87,20 @@ class HashingTokenizer(TransformerMixin, BaseEstimator):
         ------
         ValueError
             For impossible parameters, or X of more than one column.
+        TypeError
+            For rows of numbers or other objects.
         """
         for name, least in (("n_buckets", 2), ("max_tokens", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+            if not is_whole(value, least):
                 raise ValueError(f"HashingTokenizer({name}={value!r}) must be a whole number of at least {least}")
         if not isinstance(self.bigrams, bool | np.bool_):
             raise ValueError(f"HashingTokenizer(bigrams={self.bigrams!r}) must be True or False")
-        _column(X)
+        if self.on_invalid not in ("raise", "null"):
+            raise ValueError(f"HashingTokenizer(on_invalid={self.on_invalid!r}) must be 'raise' or 'null'")
+        texts = _column(X)
+        if self.on_invalid == "raise":
+            _check_texts(texts)
         self.n_features_in_ = 1
         return self
 
@@ -173,10 +186,28 @@ def _column(X: Any) -> Any:
         X = X.to_numpy()
     if X is None or getattr(getattr(X, "dtype", None), "kind", "O") in "biufcmM":
         found = "None" if X is None else f"an array of {X.dtype}"
-        raise ValueError(f"X is {found}; HashingTokenizer takes one column of texts")
+        raise TypeError(f"X is {found}; HashingTokenizer takes one column of texts")
     shape = np.shape(X) if isinstance(X, np.ndarray) else (len(X),)
     if len(shape) == 2 and shape[1] == 1:
         return X[:, 0].tolist()
     if len(shape) != 1:
         raise ValueError(f"X has shape {shape}; HashingTokenizer takes one column of texts")
     return list(X)
+
+
+def _check_texts(texts: list) -> None:
+    """Refuse rows that are neither texts nor missing, by their types alone."""
+    others = [text for text in texts if not isinstance(text, str)]
+    cells = np.empty(len(others), dtype=object)
+    for i, other in enumerate(others):  # one by one, for a list of lists would be taken for a matrix
+        cells[i] = other
+    odd = {type(other) for other in cells[~missing(cells)]}
+    if odd:
+        remedy = "numbers and tables go to skdp.preprocessing.SchemaEncoder"
+        if all(issubclass(kind, bytes) for kind in odd):
+            remedy = "decode them"
+        names = ", ".join(sorted(kind.__name__ for kind in odd))
+        raise TypeError(
+            f"X holds rows of type {names}, and HashingTokenizer takes texts (str); {remedy}, or pass "
+            "on_invalid='null' to take such rows as empty texts"
+        )

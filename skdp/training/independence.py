@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -14,14 +14,18 @@ from skdp.exceptions import UnsupportedModuleError
 from skdp.training.buffers import scratch_buffers
 from skdp.training.clipped_gradient import one_loss_each, zero_sums
 from skdp.training.per_example import PerExample
+from skdp.training.pieces import CANNOT_TAKE, extreme_rows
+from skdp.training.threads import worthwhile_threads
 
 __all__ = ["check_rows_independent"]
 
-# A row of these sizes shows a maximum, a clamp or a weak mean over the batch, which an ordinary one may not.
-_EXTREMES = (1e3, -1e3, 0.0)
 _MIXES = (
     "the loss of a record changes with another record: the module or the loss mixes rows (a normalisation, mean, "
     "maximum, softmax or reshape over the first dimension?); make each record's loss a function of that record alone"
+)
+REMEMBERS = (
+    "{} changes with the rows that the module was given before: it keeps something of them (in an attribute?); make "
+    "its forward a function of its input and its parameters alone"
 )
 
 
@@ -30,12 +34,12 @@ def check_rows_independent(
 ) -> None:
     """Raise unless each record's loss and gradient come from that record alone.
 
-    Changes each row in turn, a little and by far, and runs each row alone, and looks whether anything of another row
-    moves: losses, layer inputs, gradients of layer outputs; whether buffers move at all; whether the module writes
-    into its input; and compares the captured gradient with the ordinary one. Use made-up inputs, not private rows:
-    random ones, since a row of indices is changed to indices of other rows. The module's buffers and the global
-    random state are left as they were. Rows are not run alone where the module draws at random in other ways than by
-    dropout layers.
+    Changes each row in turn, a little and by far, runs each row alone, and runs rows after other ones, and looks
+    whether anything of another row moves: losses, layer inputs, gradients of layer outputs; whether buffers move at
+    all; whether the module writes into its input; and compares the captured gradient with the ordinary one. Use made-
+    up inputs, not private rows: random ones, since a row of indices is changed to indices of other rows. The module's
+    buffers and the global random state are left as they were. Rows are not run alone where the module draws at random
+    in other ways than by dropout layers.
 
     Parameters
     ----------
@@ -67,9 +71,10 @@ def check_rows_independent(
         raise ValueError(f"x has {len(x)} rows; at least three are needed to see whether rows mix")
     per_example = PerExample(module)
     looked_up = any(isinstance(layer, nn.Embedding | nn.EmbeddingBag) for layer in module.modules())
-    sizes = _EXTREMES if x.is_floating_point() and not looked_up else ()
+    # They show a maximum, a clamp or a weak mean over the batch, which ordinary rows may not.
+    extremes = list(extreme_rows(x)) if x.is_floating_point() and not looked_up else []
     devices = {p.device for p in per_example.parameters.values() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=list(devices)), _threads_for(module, x):
         # Two sizes, so that a dimension that happens to equal the number of records is found out, and a third for what
         # a module does with many.
         for rows, changed in ((len(x), range(len(x))), (len(x) - 1, (0,)), (3 * len(x), (0, len(x), 3 * len(x) - 1))):
@@ -78,13 +83,28 @@ def check_rows_independent(
             for row in changed:
                 other = _changed("x", batch[0], row), _changed("y", batch[1], row)
                 probe.compare_with(other, row)
-                for size in sizes if rows == len(x) else ():
-                    extreme = batch[0].clone()
-                    extreme[row] *= size
-                    probe.compare_with((extreme, other[1]), row, may_fail=True)
+                for extreme in extremes if rows == len(x) else ():
+                    changed_batch = batch[0].clone()
+                    changed_batch[row] = extreme[row]
+                    probe.compare_with((changed_batch, other[1]), row, may_fail=True)
+            if rows == len(x):
+                for before in [*extremes, x.flip(0)]:
+                    probe.compare_after((before, y))
             probe.compare_totals()
         with _without_dropout(module):
             _Probe(per_example, loss_fn, [x, y]).compare_with_rows_alone()
+
+
+@contextmanager
+def _threads_for(module: nn.Module, x: Tensor) -> Iterator[None]:
+    """As many threads as passes of these few rows are worth, which is mostly one."""
+
+    def one_pass() -> None:
+        with torch.no_grad(), scratch_buffers(module), suppress(*CANNOT_TAKE):
+            module(x.clone())
+
+    with worthwhile_threads(one_pass) if x.device.type == "cpu" else nullcontext():
+        yield
 
 
 @contextmanager
@@ -121,7 +141,7 @@ class _Probe:
         try:
             losses, buffers = self._plain(*other)
             sites = self._sites(*other)
-        except (RuntimeError, ValueError, IndexError) as error:
+        except CANNOT_TAKE as error:
             if may_fail and not isinstance(error, UnsupportedModuleError):
                 return  # a row that is no input for this module tells nothing
             raise
@@ -137,6 +157,22 @@ class _Probe:
                 )
         self._compare_sites(sites, others, others)
 
+    def compare_after(self, before: tuple[Tensor, Tensor]) -> None:
+        """The batch must be what it is whatever the module was given before."""
+        self._run_before(before)
+        if _moved(self.losses, self._plain(*self.batch)[0]):
+            raise UnsupportedModuleError(REMEMBERS.format("the loss of a record"))
+        rows = list(range(len(self.losses)))
+        self._run_before(before)
+        self._compare_sites(self._sites(*self.batch), rows, rows)
+
+    def _run_before(self, before: tuple[Tensor, Tensor]) -> None:
+        try:
+            self._plain(*before)
+        except CANNOT_TAKE as error:
+            if isinstance(error, UnsupportedModuleError):
+                raise
+
     def compare_with_rows_alone(self) -> None:
         """Each row must be what it is in a batch of its own."""
         if _moved(self._plain(*self.batch, seed=1)[0], self.losses):
@@ -146,7 +182,7 @@ class _Probe:
             alone = tuple(part[here] for part in self.batch)
             try:
                 losses, sites = self._plain(*alone)[0], self._sites(*alone)
-            except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            except CANNOT_TAKE as error:
                 raise UnsupportedModuleError(
                     f"the module or the loss cannot take a single record, which a random sample may be: {error} "
                     "(a squeeze() that also removes the dimension of the records?)"
@@ -174,7 +210,8 @@ class _Probe:
             return self.per_example.differentiate(self._losses(x, y))
 
     def _losses(self, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-        torch.manual_seed(seed)
+        # torch.manual_seed asks every kind of device each time, which takes longer than a small net.
+        (torch.default_generator.manual_seed if x.device.type == "cpu" else torch.manual_seed)(seed)
         return one_loss_each(self.loss_fn(self.module(x), y), len(x))
 
     def _plain(self, x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:

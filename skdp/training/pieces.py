@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from skdp.training.buffers import scratch_buffers
 
-__all__ = ["made_up_records", "made_up_rows", "rows_per_pass"]
+__all__ = ["CANNOT_TAKE", "made_up_records", "extreme_rows", "made_up_rows", "rows_per_pass", "tried_on"]
 
+# What torch and Python raise where a module is given rows that it was not made for.
+CANNOT_TAKE = (RuntimeError, ValueError, IndexError, TypeError)
 # On a processor, what a pass keeps for its backward half should stay in the cache; an accelerator wants large passes.
 KEPT_BYTES = 20 << 20
 KEPT_BYTES_DEVICE = 80 << 20
@@ -26,6 +28,50 @@ def made_up_records(shape: tuple[int, ...], vocabulary: int | None = None) -> Te
         return torch.rand((4, *shape), generator=own)
     shift = torch.arange(4).reshape(4, *[1] * len(shape))
     return (torch.randint(vocabulary, (4, *shape), generator=own) + shift) % vocabulary
+
+
+@contextmanager
+def tried_on(module: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
+    """Around a first pass of made-up rows: a module that cannot take them is named, with their shape.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    shape : tuple of int
+        Of one record.
+
+    Raises
+    ------
+    ValueError
+        In the place of whatever the pass raised.
+    """
+    try:
+        yield
+    except CANNOT_TAKE as error:
+        raise ValueError(f"module={type(module).__name__} cannot take rows of shape {tuple(shape)}: {error}") from error
+
+
+def extreme_rows(x: Tensor) -> Iterator[Tensor]:
+    """Rows in the place of `x` that a module may be given and that ordinary ones do not resemble.
+
+    Huge ones of either sign, zeros, rows of one number, and copies of one row. Of tokens, those of `x` in other places
+    and alone.
+
+    Parameters
+    ----------
+    x : tensor of shape (n, ...)
+
+    Yields
+    ------
+    tensor of shape (n, ...)
+    """
+    if x.is_floating_point():
+        for size in (1e3, -1e3, 1e6, -1e6, 1e30, 0.0):
+            yield x * size
+        yield torch.full_like(x, float(x.mean()))
+    else:
+        yield x[:, :1].expand_as(x) if x.ndim > 1 else x.flip(0)
+    yield x[-1:].expand_as(x).clone()
 
 
 def made_up_rows(inputs: Tensor, count: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from skdp.exceptions import UnsupportedModuleError
-from skdp.training.pieces import made_up_records
+from skdp.training.independence import REMEMBERS
+from skdp.training.pieces import CANNOT_TAKE, extreme_rows, made_up_records, tried_on
 from skdp.training.supported import check_supported
+from skdp.training.threads import worthwhile_threads
 
 __all__ = ["SplitNet", "clip_rows"]
 
 # What the layer's output is replaced by in this thread; a hook that stays on the layer looks it up.
 _CHANGE: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("_CHANGE", default=None)
 _MOST_DIRECTIONS = 512  # with more activations than this all directions are stretched alike
-_FAILURES = (RuntimeError, ValueError, IndexError, TypeError)
 
 
 class _Reached(BaseException):
@@ -236,13 +237,9 @@ class SplitNet(nn.Module):
             self._dtype = x.dtype
             return tuple(input_shape)
         seen: list[Any] = []
-        try:
+        with tried_on(self.net, input_shape):
             # Copied, since what follows may write into it.
             self._run(x, lambda output: seen.append(output.clone() if isinstance(output, Tensor) else output) or output)
-        except _FAILURES as error:
-            raise ValueError(
-                f"module={type(self.net).__name__} cannot take rows of shape {tuple(input_shape)}: {error}"
-            ) from error
         if len(seen) != 1:
             raise UnsupportedModuleError(
                 f"layer={self.layer!r} runs {len(seen)} times in one forward pass, and has to run once for a record's "
@@ -276,12 +273,24 @@ class SplitNet(nn.Module):
 
     @torch.no_grad()
     def _check_records(self, x: Tensor, output: Tensor) -> None:
-        other = torch.cat([x[:1], x.flip(0)[: len(x) - 1] * (1000 if x.is_floating_point() else 1)])
-        if not (_same(self._front(x[:1]), output[:1]) and _same(self._front(other)[:1], output[:1])):
-            raise UnsupportedModuleError(
-                f"what layer={self.layer!r} gives for a record changes with the other records of its batch (or at "
-                "random); the front has to treat each record alone"
-            )
+        """A record's output must not change with rows beside it, before it in a batch, or in batches before."""
+        with worthwhile_threads(lambda: self._front(x.clone())):
+            self._check_one_record(x, output[:1])
+
+    def _check_one_record(self, x: Tensor, own: Tensor) -> None:
+        one, alone = x[:1], self._front(x[:1].clone())
+        for other in (x[1:], x.flip(0)[:-1], *extreme_rows(x[1:])):
+            found = [alone]
+            with suppress(*CANNOT_TAKE):  # such rows may be no input for this front, and then tell nothing
+                found += [self._front(torch.cat([one, other]))[:1], self._front(torch.cat([other, one]))[-1:]]
+                self._front(other.clone())
+            if not all(_same(output, own) for output in found):
+                raise UnsupportedModuleError(
+                    f"what layer={self.layer!r} gives for a record changes with the other records of its batch (or at "
+                    "random); the front has to treat each record alone"
+                )
+            if not _same(self._front(one.clone()), own):
+                raise UnsupportedModuleError(REMEMBERS.format(f"what layer={self.layer!r} gives for a record"))
 
     def _check_the_only_way(self, x: Tensor, output: Tensor) -> None:
         fixed = torch.rand(output.shape, generator=torch.Generator().manual_seed(1)).to(output)

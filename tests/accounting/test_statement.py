@@ -239,7 +239,7 @@ def test_json_round_trip(full, stopped, tmp_path):
         made.save(tmp_path / "statement.json")
         assert PrivacyStatement.load(str(tmp_path / "statement.json")) == made
         assert hash(PrivacyStatement.from_json(text)) == hash(made)
-        assert json.loads(text)["version"] == 2
+        assert json.loads(text)["version"] == 3
 
 
 EVENTS = st.recursive(
@@ -298,7 +298,7 @@ def altered(made, **change):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": 1}, "has version 1, this skdp reads version 2"),
+        ({"version": 1}, "has version 1, this skdp reads version 3 and 2"),
         ({"schema": "other"}, "not a privacy statement"),
         ({"spare": 1}, r"unknown \['spare'\]"),
         ({"epsilon": "low"}, "epsilon='low' must be a number"),
@@ -519,3 +519,24 @@ def test_a_certificate_of_another_charge_is_refused():
     ):
         with pytest.raises(ValueError, match="the certificate is that of another charge"):
             stated(other, certificate=found)
+
+
+# ------------------------------------------------------------------ what trained, and what was released for it
+def test_a_statement_of_version_2_is_read(full):
+    plain = {**full.to_dict(), "version": 2}
+    del plain["net"], plain["released"]
+    assert PrivacyStatement.from_dict(plain) == full and full.net == "" and full.released == ()
+    with pytest.raises(ValueError, match="has version True"):
+        PrivacyStatement.from_dict({**plain, "version": True})
+
+
+def test_net_and_releases_are_shown_and_composed(full):
+    made = [
+        dataclasses.replace(full, net=net, released=("bounds: (0, 1)",))
+        for net in ("MLP", "MLP", "Linear, 5 parameters")
+    ]
+    assert "net               MLP" in made[0].text and "- bounds: (0, 1)" in made[0].text
+    assert "bounds: (0, 1)" in made[0]._repr_html_()
+    assert PrivacyStatement.from_json(made[0].to_json()) == made[0]
+    both = compose(made)
+    assert both.net == "MLP; Linear, 5 parameters" and both.released == ("bounds: (0, 1)",)

@@ -15,12 +15,13 @@ from skorch.callbacks import Callback
 from suite import answers_through
 
 from skdp import DPClassifier
-from skdp.accounting import PrivacyStatement, epsilon, noise_multiplier, verify
+from skdp.accounting import PrivacyStatement, calibrate, epsilon, noise_multiplier, verify
 from skdp.callbacks import FitCheckpoint
 from skdp.cli import main
 from skdp.contract import Charge, Correlated, FixedOrder, Gaussian, Poisson, Public, Touch
 from skdp.exceptions import InterruptedFitWarning, PlanViolationError, UnsupportedModuleError
 from skdp.mechanisms import DPFTRL, TrainingPlan
+from skdp.mechanisms.base import steps_per_epoch
 from skdp.mechanisms.factorisation import coefficients, noise_levels
 from skdp.optimizers import DPAdam
 
@@ -69,6 +70,13 @@ def test_rates_map_to_batches():
     assert independent.sampler == FixedOrder(5) and independent.noise == Gaussian((2.0,))
     assert touch_of(DPFTRL(bands=3)).noise == Correlated((2.0,), coefficients(3, 15))
     assert touch_of(DPFTRL(bands=3), steps=2).noise.coefficients == coefficients(3, 3)
+
+
+@pytest.mark.parametrize("rows", [7, 49, 10**4, 10**7, 2**31])
+def test_a_fixed_order_has_an_epoch_of_the_same_steps_as_everything_else(rows):
+    for batch in {1, 2, rows // 4, rows // 2}:
+        for rate in (batch / rows, math.nextafter(batch / rows, 0), math.nextafter(batch / rows, 1)):
+            assert touch_of(DPFTRL(bands=1), rate, 2).sampler.groups == steps_per_epoch(rate) == -(-rows // batch)
 
 
 def test_automatic_bands_in_a_fixed_order_are_as_many_as_help():
@@ -125,6 +133,19 @@ def test_what_it_cannot_serve_is_refused_before_a_row_is_read(rows, options, mes
     with pytest.raises(ValueError, match=message):
         model.fit(*rows)
     assert not hasattr(model, "privacy_")
+
+
+@pytest.mark.parametrize("budget", [0.5, 8.0, 50.0])
+def test_the_charge_of_automatic_bands_falls_with_the_scale_and_is_that_of_a_fit(rows, budget):
+    mechanism = DPFTRL(sampling="cyclic-poisson")
+    model = classifier(mechanism, epsilon=budget, batch_size=10, max_epochs=10)
+    charges = [model.privacy_charge(PUBLIC, scale) for scale in (0.5, 1.0, 2.0, 4.0)]
+    assert len({charge.touches[0].sampler for charge in charges}) == 1
+    costs = [epsilon(charge.event(), 1e-4) for charge in charges]
+    assert costs == sorted(costs, reverse=True) and len(set(costs)) == 4
+    fitted = model.fit(*rows).privacy_
+    found = calibrate(lambda scale: model.privacy_charge(PUBLIC, scale), budget, fitted.delta)
+    assert found.charge.event() == fitted.event and found.epsilon == fitted.epsilon
 
 
 def test_checkpoints_are_refused_because_old_noise_is_secret(rows, tmp_path):

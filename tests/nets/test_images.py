@@ -185,7 +185,7 @@ def test_bytes_fit_as_they_are(module, epochs):
     assert model.score(*stripes(300, seed=1)) > 0.8
     assert model.feature_bounds_.tolist() == [[0, 255]] and model.privacy_.epsilon <= 8
     assert any("between 0 and 255" in fact for fact in model.privacy_.public)
-    assert "feature bounds" in model.privacy_.public, "given, not estimated"
+    assert "feature bounds: (0, 255)" in model.privacy_.public, "given, not estimated"
     with pytest.raises(ValueError, match=r"rows of shape \(1, 14, 14\), but .* of shape \(14, 14\): pass X\[:, 0\]"):
         model.predict(X[:, None])
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from torch import nn
 
 from skdp.contract import Public
-from skdp.nets import MLP, Linear, Net, TabularNet, resolve_module
+from skdp.nets import MLP, Linear, Net, RandomProjection, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 
 
@@ -71,6 +73,37 @@ def test_every_way_to_name_a_module(given, kind):
     assert type(resolve_module(given)) is kind
 
 
+def test_numpy_integers_are_sizes():
+    """A grid search over ``np.arange`` gives them."""
+    four, shape = np.int64(4), (20, 20)
+    for spec in (MLP(four), MLP((four, four)), MLP(np.array([4])), TanhCNN((four, four), four), TextBag(four, four)):
+        given = shape if isinstance(spec, TanhCNN) else (4,)
+        assert spec.build(public(given))[-1].in_features == 4
+    assert RandomProjection(6, four).directions.shape == (6, 4)
+    with pytest.raises(ValueError, match=r"width=2.5"):
+        RandomProjection(6, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "bounded"),
+    [(MLP((8, 5)), True), (MLP((8, 5), dropout=0.75), True), (MLP(()), True), (Linear(), True), (Linear(False), True)]
+    + [(MLP((8, 5), activation), False) for activation in ("relu", "gelu", "silu")],
+)
+def test_row_norm_bounds_what_the_last_layer_is_given(spec, bounded):
+    """Whatever the weights before it have become."""
+    torch.manual_seed(0)
+    net, seen = spec.build(public()), []
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(1000)
+    net[-1].register_forward_pre_hook(lambda layer, args: seen.append(args[0].norm(dim=1).max()))
+    for _ in range(30):
+        net(torch.randn(500, 6).sign())
+    longest = math.hypot(max(seen), float(net[-1].bias is not None))
+    assert longest <= spec.row_norm(public()) * (1 + 1e-6)
+    assert (spec.row_norm(public()) < 1.01 * longest) if bounded else longest > 10
+
+
 def test_an_instance_is_copied():
     instance = Own(6, 3)
     built = resolve_module(instance).build(public())
@@ -90,6 +123,7 @@ def test_unknown_modules_are_named(given):
         (MLP(activation="softmax"), r"MLP\(activation='softmax'\) must be one of tanh, relu"),
         (MLP(hidden_units=(0,)), r"MLP\(hidden_units=\(0,\)\) must be positive whole numbers"),
         (MLP(hidden_units=(2.5,)), r"MLP\(hidden_units=\(2.5,\)\) must be positive whole numbers"),
+        (MLP(hidden_units=True), r"MLP\(hidden_units=True\) must be positive whole numbers"),
         (MLP(hidden_units="wide"), r"MLP\(hidden_units='wide'\) must be positive whole numbers"),
         (MLP(dropout=1.5), r"dropout"),
     ],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -81,3 +84,32 @@ def test_reviews_from_strings_to_labels():
     assert isinstance(resolve_module("text"), TextBag) and TextBag().vocabulary == HashingTokenizer().n_buckets
     with pytest.raises(ValueError, match=r"tokens that are not whole numbers from 0 to 499"):
         model.predict(tokens + 500)
+
+
+# ------------------------------------------------------------------ texts and tokens where they do not belong
+def test_raw_texts_are_refused_with_the_tokenizer_as_remedy():
+    texts = ["a good film", "a bad film"] * 50
+    for X in (texts, np.array(texts), np.array(texts, object), pd.Series(texts), pd.DataFrame({"text": texts})):
+        with pytest.raises(ValueError, match="texts with skdp.preprocessing.HashingTokenizer.*module='text'"):
+            DPClassifier("text", classes=[0, 1]).fit(X, [0, 1] * 50)
+
+
+HASHED = HashingTokenizer(max_tokens=32).fit_transform([" ".join(map(str, range(i, i + 20))) for i in range(400)])
+
+
+@pytest.mark.filterwarnings("ignore::skdp.exceptions.PrivateBoundsWarning", "ignore::skdp.exceptions.WeakSignalWarning")
+def test_tokens_in_the_default_net_are_warned_about_and_named_nets_are_not():
+    y = np.arange(400) % 2
+    with pytest.warns(UserWarning, match="integers in 32 columns.*pass module='text'"):
+        DPClassifier(classes=[0, 1], max_epochs=1).fit(HASHED, y)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="X declares integers")
+        for X, options in (
+            (HASHED, {"module": "text"}),
+            (HASHED, {"module": "linear"}),
+            (HASHED, {"feature_bounds": (0, 16384)}),
+            (HASHED.astype(float), {}),
+            (HASHED[:, :8], {}),
+            (HASHED.tolist(), {}),
+        ):
+            DPClassifier(**options, classes=[0, 1], max_epochs=1).fit(X, y)

@@ -215,6 +215,24 @@ def test_regression_targets(y, message):
         DPRegressor("linear", epsilon=5.0, feature_bounds=(-1, 1), y_bounds=(-1, 1)).fit(ROWS, y)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feature_bounds": [("low", 1.0)] * 500}, "feature_bounds=.* must be numbers: one"),
+        ({"feature_bounds": np.tile([0.0, 1.0], (500, 1)), "module": "text"}, "feature_bounds=.* has no meaning for"),
+        ({"classes": [*range(3000), "text"]}, "classes=.* mixes text and numbers"),
+        ({"classes": range(10, 3000)}, "y contains labels which are not in classes="),
+        ({"module": list(range(5000))}, "module=.* must be None, 'linear'"),
+        ({"mechanism": DPClassifier(feature_bounds=np.ones((500, 2)))}, "mechanism=.* must be one of"),
+    ],
+)
+def test_long_values_are_shortened(options, message):
+    X = np.ones((40, 4), dtype=int)
+    with pytest.raises(ValueError, match=message) as found:
+        DPClassifier(**{"classes": [0, 1], **options}).fit(X, np.arange(40) % 2)
+    assert len(str(found.value)) < 420 and "\n" not in str(found.value)
+
+
 def test_an_impossible_budget_names_epsilon_and_remedy():
     """Bounds, counts and steps that no noise makes cheap enough."""
     with pytest.raises(ValueError, match=r"epsilon") as caught:

@@ -131,9 +131,9 @@ def test_classifiers_clip_at_the_first_norms_where_the_signal_allows_it():
     def clip(net, signal, task="binary"):
         return resolve_settings(public(task, 20000, 24), signal / 20000, net, {}, None).max_grad_norm
 
-    for net in (Linear(), MLP((64,))):
+    for net in (Linear(), MLP((64,)), MLP((64,), "relu")):
         clips = [clip(net, signal) for signal in (50.0, 600.0, 5000.0)]
-        assert clips[0] == 1 < clips[1] < clips[2] == net.row_norm(public("binary", 20000, 24)) / 2
+        assert clips[0] == 1 < clips[1] < clips[2] == net.usual_norm(public("binary", 20000, 24)) / 2
         assert clip(net, 5000.0, "regression") == 1
 
 
@@ -157,6 +157,8 @@ def test_global_clipping_asks_for_a_norm_where_nobody_knows_one(blobs):
     model = DPClassifier(module=nn.Sequential(nn.Linear(4, 1)), clipping="global", classes=[0, 1])
     with pytest.raises(ValueError, match="clipping='global'.*Prebuilt.*pass max_grad_norm"):
         model.fit(*blobs)
+    with pytest.raises(ValueError, match="clipping='global'.*MLP.*pass max_grad_norm"):
+        model.set_params(module=MLP(activation="relu")).fit(*blobs)
     rows = DPClassifier(module="text", clipping="global", classes=[0, 1], epsilon=3.0)
     tokens = np.random.default_rng(0).integers(1, 50, size=(300, 6))
     found = []

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
+from skdp import DPClassifier
 from skdp.accounting import PrivacyStatement, epsilon, noise_multiplier, verify
 from skdp.contract import Public, Spender
 from skdp.nets import RandomProjection
@@ -180,3 +181,16 @@ def test_a_projection_that_remembers_rows_leaves_none():
 def test_a_weak_delta_is_said():
     with pytest.warns(UserWarning, match="close to 1/n"):
         DPFeatureRelease(epsilon=1.0, delta=1e-3, feature_bounds=(-1, 1)).fit_transform(table(300)[0])
+
+
+@pytest.mark.parametrize(
+    "budget", [{"epsilon": 20.0}, {"epsilon": math.inf, "delta": 1e-3}, {"insecure_noise_seed": 1}]
+)
+def test_a_release_warns_of_its_budget_like_a_fit(budget):
+    X, y = table(300)
+    with pytest.warns(UserWarning) as release:
+        DPFeatureRelease(feature_bounds=(-1, 1), **budget).fit_transform(X)
+    with pytest.warns(UserWarning) as fit:
+        DPClassifier("linear", feature_bounds=(-1, 1), classes=[0, 1], max_epochs=1, **budget).fit(X, y)
+    said = [str(warning.message).replace("this release", "this fit") for warning in release]
+    assert said == [str(warning.message) for warning in fit if "signal" not in str(warning.message)]

@@ -52,9 +52,41 @@ def test_every_kind_of_column_gives_the_same_tokens():
 
 def test_a_row_that_is_no_text_is_empty_and_moves_no_other():
     odd = [None, 3, float("nan"), b"good", ["good"], "\ud800 good"]
-    tokens = HashingTokenizer(max_tokens=3).fit_transform([TEXTS[0], *odd])
+    tokens = HashingTokenizer(max_tokens=3, on_invalid="null").fit_transform([TEXTS[0], *odd])
     assert (tokens[1:-1] == 0).all() and (tokens[-1] > 0).sum() == 1
     np.testing.assert_array_equal(tokens[:1], HashingTokenizer(max_tokens=3).fit_transform(TEXTS[:1]))
+
+
+@pytest.mark.parametrize(
+    ("rows", "types"),
+    [
+        ([1, 2, 3], "int"),
+        (np.array([1.5, 2.5], object), "float"),
+        (["good", 3141592, None, b"secret"], "bytes, int"),
+        (pd.Series(["good", ["secret"]]), "list"),
+        ([["secret"], ["more"]], "list"),
+        (np.array([b"secret", b"more"]), "bytes_"),
+    ],
+)
+def test_rows_that_are_no_texts_are_refused_by_type_and_not_by_value(rows, types):
+    for call in (HashingTokenizer().fit, HashingTokenizer().transform):
+        with pytest.raises(TypeError, match=f"rows of type {types}, and .*on_invalid='null'") as found:
+            call(rows)
+        assert "secret" not in str(found.value) and "3141592" not in str(found.value)
+    assert (HashingTokenizer(on_invalid="null").fit_transform(rows)[1:] == 0).all()
+
+
+@pytest.mark.parametrize("rows", [np.arange(3), np.ones(3), np.array(["2020-01-01"], "M8[D]"), None])
+def test_a_declared_type_that_is_none_of_texts_is_always_refused(rows):
+    for on_invalid in ("raise", "null"):
+        with pytest.raises(TypeError, match="takes one column of texts"):
+            HashingTokenizer(on_invalid=on_invalid).fit(rows)
+
+
+def test_missing_texts_are_empty():
+    rows = [None, float("nan"), np.nan, pd.NA, pd.NaT, ""]
+    assert (HashingTokenizer().fit_transform(rows) == 0).all()
+    assert (HashingTokenizer().fit_transform(pd.Series(["", None], dtype="string")) == 0).all()
 
 
 def test_conventions():
@@ -74,6 +106,7 @@ def test_conventions():
         ({"n_buckets": 1}, TEXTS, r"HashingTokenizer\(n_buckets=1\) must be a whole number of at least 2"),
         ({"max_tokens": 2.0}, TEXTS, r"HashingTokenizer\(max_tokens=2.0\) must be a whole number of at least 1"),
         ({"bigrams": 2}, TEXTS, r"HashingTokenizer\(bigrams=2\) must be True or False"),
+        ({"on_invalid": "drop"}, TEXTS, r"HashingTokenizer\(on_invalid='drop'\) must be 'raise' or 'null'"),
         ({}, "a text", r"X is a single text"),
         ({}, np.array([TEXTS, TEXTS]), r"X has shape \(2, 4\); HashingTokenizer takes one column"),
     ],

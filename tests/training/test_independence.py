@@ -8,8 +8,12 @@ from rule_cases import CASES, Frozen, Positions, Tied, per_record
 from small_net import MSE, data, net
 from torch import nn
 
+from skdp.contract import Public
 from skdp.exceptions import UnsupportedModuleError
+from skdp.nets import MLP, Linear, Net, ScatterLinear, TabularNet, TanhCNN, TextBag
+from skdp.nets.building import build_module
 from skdp.training import check_rows_independent
+from skdp.training.pieces import made_up_records
 
 
 def test_three_rows_are_needed():
@@ -263,3 +267,135 @@ def test_what_would_check_nothing_is_an_error(which):
     given[which] = torch.zeros_like(given[which])
     with pytest.raises(ValueError, match=f"{which} does not vary"):
         check_rows_independent(nn.EmbeddingBag(10, 2), loss, given["x"], given["y"])
+
+
+class Remembering(nn.Module):
+    """Keeps what it was given last, in an attribute that no state dict knows."""
+
+    def __init__(self, shows):
+        super().__init__()
+        self.layer, self.shows, self.last = nn.Linear(4, 2), shows, None
+
+    def forward(self, x):
+        before, self.last = self.last, x.detach()
+        return self.layer(x if before is None else x + self.shows(before))
+
+
+MEMORIES = {
+    "mean": lambda before: before.mean(),
+    "last row": lambda before: before[-1:],
+    "a little": lambda before: 1e-2 * before[-1:].tanh(),
+    "above a hundred": lambda before: before.max() > 100,
+    "above a hundred thousand": lambda before: before.max() > 1e5,
+    "below": lambda before: before.min() < -1e5,
+    "zeros": lambda before: (before[-1] == 0).all(),
+    "one number": lambda before: (before == before[:, :1]).all(),
+    "copies": lambda before: (before == before[:1]).all(),
+}
+
+
+@pytest.mark.parametrize("zero_head", [True, False])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_modules_that_remember_rows_are_found(name, zero_head):
+    torch.manual_seed(0)
+    module = nn.Sequential(Remembering(MEMORIES[name]), nn.Linear(2, 2))
+    if zero_head:
+        nn.init.zeros_(module[1].weight)
+    with pytest.raises(UnsupportedModuleError, match="keeps something of them|mixes rows|changes with another record"):
+        check_rows_independent(module, MSE, torch.rand(4, 4), torch.randn(4, 2))
+
+
+EXTREME_MIXERS = {
+    "huge": lambda x: x.max() > 1e5,
+    "hugely negative": lambda x: x.min() < -1e5,
+    "nearly infinite": lambda x: x.abs().max() > 1e20,
+    "zeros": lambda x: (x == 0).all(1).any(),
+    "one number": lambda x: (x == x[:, :1]).all(1).any(),
+    "copies": lambda x: len(torch.unique(x, dim=0)) < len(x),
+    "sign": lambda x: x.min() < 0,
+}
+
+
+@pytest.mark.parametrize("name", EXTREME_MIXERS)
+def test_modules_that_mix_rows_in_odd_cases_only_are_found(name):
+    torch.manual_seed(0)
+    module = Wrapped(lambda x: x * (1.0 + EXTREME_MIXERS[name](x)))
+    with pytest.raises(UnsupportedModuleError, match="mixes rows"):
+        check_rows_independent(module, MSE, torch.rand(4, 4), torch.randn(4, 2))
+
+
+class Attention(nn.Module):
+    """A transformer layer over the positions of one record."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.1, batch_first=True)
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.out(self.block(x).mean(1))
+
+
+class Recurrent(nn.Module):
+    """The last state of an LSTM."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.out = nn.LSTM(4, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.out(self.lstm(x)[0][:, -1])
+
+
+class Lazy(nn.Module):
+    """Makes a table of positions when it first runs: a cache of what is public."""
+
+    def __init__(self):
+        super().__init__()
+        self.out, self.places = nn.Linear(4, 2), None
+
+    def forward(self, x):
+        if self.places is None:
+            self.places = torch.arange(x.shape[1]) / x.shape[1]
+        return self.out(x + self.places)
+
+
+HONEST = {
+    "attention": (Attention, (3, 4)),
+    "LSTM": (Recurrent, (3, 4)),
+    "layer norm": (lambda: nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), (4,)),
+    "group norm": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.Flatten(), nn.Linear(36, 2)), (4, 3, 3)),
+    "lazy cache": (Lazy, (4,)),
+    "softmax": (lambda: nn.Sequential(nn.Linear(4, 3), nn.Softmax(1), nn.Linear(3, 2)), (4,)),
+    "exponential": (lambda: Wrapped(torch.exp), (4,)),
+    "logarithm": (lambda: Wrapped(torch.log), (4,)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_modules_pass_with_extreme_rows(name, seed):
+    torch.manual_seed(seed)
+    factory, shape = HONEST[name]
+    check_rows_independent(factory(), MSE, made_up_records(shape), torch.randn(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "vocabulary"),
+    [
+        (Linear(), (6,), None),
+        (MLP(dropout=0.2), (6,), None),
+        (MLP(activation="relu"), (6,), None),
+        (TabularNet(), (6,), None),
+        (TabularNet(categorical=[True, False] * 3), (6,), None),
+        (ScatterLinear(), (1, 14, 14), None),
+        (TanhCNN(), (1, 14, 14), None),
+        (TextBag(50), (8,), 50),
+        (TextBag(50, embedding=4, hidden_units=3), (8,), 50),
+        (Net(nn.Linear, in_features=6, out_features=1), (6,), None),
+    ],
+    ids=repr,
+)
+def test_every_net_of_the_package_passes(spec, shape, vocabulary):
+    net = build_module(spec, Public(20000, shape, 1, "binary", vocabulary=vocabulary), 5000.0, 0)
+    check_rows_independent(net.train(), MSE, made_up_records(shape, vocabulary), torch.arange(4.0)[:, None])

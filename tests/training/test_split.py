@@ -12,6 +12,8 @@ from torch import nn
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.nets import RandomProjection
+from skdp.nets.scatter import ScatterFeatures
+from skdp.nets.tabular import TabularFeatures
 from skdp.training import SplitNet, clip_rows
 
 OUTSIDE = [1e30, 3.4e38, float("inf"), -float("inf"), float("nan"), 1e-45, 0.0]
@@ -254,3 +256,61 @@ def test_a_small_bound_holds_for_the_largest_rows(bound, size):
     """The factor is then smaller than what float32 can tell apart."""
     rows = torch.tensor([[size, -size, size / 3]])
     assert clip_rows(rows, bound).double().norm() <= bound * (1 + 1e-6)
+
+
+class Reacting(nn.Module):
+    """Doubles all rows where something is odd about some of them, or about those of the last piece."""
+
+    def __init__(self, odd, remembers):
+        super().__init__()
+        self.odd, self.remembers, self.last = odd, remembers, None
+
+    def forward(self, x):
+        before, self.last = self.last, x
+        seen = before if self.remembers else x
+        return x if seen is None else x * (1.0 + self.odd(seen))
+
+
+ODD = {
+    "large": lambda x: x.max() > 100,
+    "huge": lambda x: x.max() > 1e5,
+    "hugely negative": lambda x: x.min() < -1e5,
+    "zeros": lambda x: (x == 0).all(1).any(),
+    "one number": lambda x: (x == x[:, :1]).all(1).any(),
+    "mean": lambda x: x.mean(),
+    "last row": lambda x: x[-1, 0],
+}
+
+
+@pytest.mark.parametrize("remembers", [False, True])
+@pytest.mark.parametrize("name", ODD)
+def test_fronts_that_react_to_other_rows_are_found(name, remembers):
+    net = nn.Sequential(Reacting(ODD[name], remembers), nn.Linear(4, 1))
+    with pytest.raises(UnsupportedModuleError, match="keeps something of them|changes with the other records"):
+        SplitNet(net, "0", (4,))
+
+
+HONEST = {
+    "layer norm": (lambda: nn.LayerNorm(4), (4,)),
+    "exponential": (lambda: nn.Softplus(), (4,)),
+    "attention": (lambda: nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), (3, 4)),
+    "convolution": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU()), (1, 8, 8)),
+    "scattering": (lambda: ScatterFeatures(14, 14), (1, 14, 14)),
+    "features of tables": (lambda: TabularFeatures(np.array([True, False] * 2), 0.5, 8, 32, 64, 1000), (4,)),
+    "projection": (lambda: RandomProjection(4, 3), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_honest_fronts_pass(name):
+    front, shape = HONEST[name]
+    width = front()(torch.rand(1, *shape)).numel()
+    assert SplitNet(nn.Sequential(front().requires_grad_(False), nn.Flatten(), nn.Linear(width, 1)), "0", shape).width
+
+
+def test_embeddings_pass_and_tokens_that_mix_are_found():
+    words = nn.Sequential(nn.Embedding(10, 3).requires_grad_(False), nn.Flatten(), nn.Linear(12, 1))
+    assert SplitNet(words, "0", (4,), vocabulary=10).width == 12
+    mixing = nn.Sequential(nn.Sequential(words[0], Reacting(lambda x: x.mean(), True)), nn.Flatten(), nn.Linear(12, 1))
+    with pytest.raises(UnsupportedModuleError, match="keeps something of them|changes with the other records"):
+        SplitNet(mixing, "0", (4,), vocabulary=10)

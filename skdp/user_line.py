@@ -1,0 +1,25 @@
+"""Warnings that point at the line of whoever called skdp, through however many frames of libraries in between."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+__all__ = ["warn_user"]
+
+# What lies between a user's line and a fit: wrappers of callbacks, pipelines, searches and their workers.
+_BETWEEN = ("skdp", "sklearn", "joblib")
+
+
+def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the first line outside of skdp, scikit-learn and joblib; at the outermost where there is none.
+
+    Parameters
+    ----------
+    message : str
+    category : type, default=UserWarning
+    """
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
