@@ -52,7 +52,7 @@ class ArrayExecutor:
         self._normal = normal
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values: (groups, bins) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
+        """Noisy values: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
         self._spend(query.touch)
         if query.touch.sampler.rate != 1:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
@@ -76,7 +76,7 @@ class ArrayExecutor:
             seen = column[~(self._null | np.isnan(column))]
             bins = np.searchsorted(inner, seen, side="right")
             counts[group] = np.bincount(bins, minlength=len(inner) + 1)
-        return counts
+        return counts if value.sums is None else counts @ np.transpose(value.sums)
 
     def _sum(self, value: RowSum) -> np.ndarray:
         rows, total = self._arrays[value.of], 0.0
