@@ -190,6 +190,42 @@ class Counts:
 
 
 @dataclass(frozen=True, eq=False)
+class Frequent:
+    """Values of columns of text whose noisy number of rows is above a threshold, with that number.
+
+    Which values occur is private, so only those that occur get noise, and what keeps a rare one back is the threshold:
+    its failure probability belongs into `Charge.delta_fail`.
+
+    Parameters
+    ----------
+    of : str
+        Which array is counted; None is no value.
+    groups : int
+        Number of its columns, in each of which a record has at most one value.
+    threshold : float
+        What a noisy number has to exceed.
+
+    Notes
+    -----
+    The answer is a list: for every column, sorted values and their noisy numbers.
+
+    Examples
+    --------
+    >>> Frequent("X", groups=4, threshold=50.0).sensitivity
+    2.0
+    """
+
+    of: str
+    groups: int
+    threshold: float
+
+    @property
+    def sensitivity(self) -> float:
+        """Root of the number of groups."""
+        return float(self.groups) ** 0.5
+
+
+@dataclass(frozen=True, eq=False)
 class RowSum:
     """Sum over rows of `map` of each row, brought under `bound` in L2 norm; a row that maps to NaN or inf is null.
 
