@@ -14,6 +14,7 @@ from skdp.preprocessing.quantile_transformer import DPQuantileTransformer
 from skdp.preprocessing.schema import Column, Schema
 from skdp.preprocessing.simple_imputer import DPSimpleImputer
 from skdp.preprocessing.standard_scaler import DPStandardScaler
+from skdp.preprocessing.table_vectorizer import DPTableVectorizer
 
 __all__ = [
     "Column",
@@ -25,6 +26,7 @@ __all__ = [
     "DPQuantileTransformer",
     "DPSimpleImputer",
     "DPStandardScaler",
+    "DPTableVectorizer",
     "HashingTokenizer",
     "LocalCheck",
     "Schema",
