@@ -157,7 +157,8 @@ class DPMinMaxScaler(OneToOneFeatureMixin, PrivateColumns):
         -------
         ndarray of shape (n_samples, n_features)
         """
-        X = self._finite(X) * self.scale_ + self.min_
+        with np.errstate(over="ignore"):  # a warning would tell of a huge value
+            X = self._finite(X) * self.scale_ + self.min_
         return np.clip(X, *self.feature_range) if self.clip else X
 
     def inverse_transform(self, X: Any) -> np.ndarray:

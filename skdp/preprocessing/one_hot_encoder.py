@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from sklearn.base import TransformerMixin
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
@@ -263,8 +264,9 @@ def most_common(
 
 def positions(keys: list[str], cells: np.ndarray) -> np.ndarray:
     """Position of each cell's key in a list, of which "other" is the next and "missing" the one behind."""
-    known = {None: len(keys) + 1, **{key: i for i, key in enumerate(keys)}}
-    return np.array([known.get(cell, len(keys)) for cell in cells], dtype=np.int64)
+    known = {key: i for i, key in enumerate(keys)}
+    index, distinct = pd.factorize(cells)  # -1 for None, which finds the last place
+    return np.array([*(known.get(cell, len(keys)) for cell in distinct), len(keys) + 1])[index]
 
 
 def _as_array(categories: list) -> np.ndarray:

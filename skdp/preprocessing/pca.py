@@ -211,8 +211,9 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
         ndarray of shape (n_samples, n_components_)
         """
         X = self._finite(X)
-        projected = np.where(np.isnan(X), 0.0, X - self.mean_) @ self.components_.T
-        return projected / self._widths() if self.whiten else projected
+        with np.errstate(all="ignore"):  # a warning would tell of a huge value
+            projected = np.where(np.isnan(X), 0.0, X - self.mean_) @ self.components_.T
+            return projected / self._widths() if self.whiten else projected
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Rows that lie in the span of the components.

@@ -172,8 +172,9 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
         ndarray of shape (n_samples, n_features)
         """
         X = self._finite(X)
-        X = X if self.mean_ is None else X - self.mean_
-        return X if self.scale_ is None else X / self.scale_
+        with np.errstate(over="ignore"):  # a warning would tell of a huge value
+            X = X if self.mean_ is None else X - self.mean_
+            return X if self.scale_ is None else X / self.scale_
 
     def inverse_transform(self, X: Any) -> np.ndarray:
         """Take the shift and the scale back.

@@ -76,8 +76,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
     -----
     *Formal guarantee.* The attributes are (epsilon, delta)-differentially private for `adjacency`. Of :math:`r` columns
     a range is released by two histograms each (`skdp.releases.bounds_queries`), of :math:`c` columns categories
-    (`skdp.releases.discovery_queries`). All :math:`2r + c` histograms get noise of the same standard deviation on a count,
-    as if they were one query. Names and declared types of the columns are public, and so is everything in
+    (`skdp.releases.discovery_queries`). All :math:`2r + c` histograms get noise of the same standard deviation on a
+    count, as if they were one query. Names and declared types of the columns are public, and so is everything in
     `schema`. Each output row is computed from its own input row.
 
     Examples

@@ -231,3 +231,12 @@ def test_impossible_budgets_spend_nothing(case, params, words):
 def test_impossible_bounds_are_refused(bounds):
     with pytest.raises(ValueError, match="feature_bounds|could not convert"):
         DPMinMaxScaler(feature_bounds=bounds).fit(table())
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("case", CASES)
+def test_no_warning_tells_of_a_huge_or_missing_value(case):
+    X = table(whole=case == "most frequent")
+    X[3], X[4] = ROWS["huge"], ROWS["infinite"]
+    X[5] = [1.7e308, -1.7e308, np.nan]
+    at(case, epsilon=5.0).fit_transform(X)
