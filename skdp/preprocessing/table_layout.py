@@ -14,7 +14,7 @@ from skdp.preprocessing.categories import keys_of
 from skdp.preprocessing.schema import Column, Schema
 from skdp.preprocessing.tables import as_array, is_named
 
-__all__ = ["TableColumn", "known_columns", "read_table", "table_columns"]
+__all__ = ["TableColumn", "as_table", "known_columns", "read_table", "table_columns"]
 
 _EPOCH = np.datetime64("2000-01-01")
 _DAY = np.timedelta64(1, "D")
@@ -26,7 +26,7 @@ class TableColumn:
 
     Parameters
     ----------
-    name : str or int
+    name : str
     kind : {"numeric", "date", "boolean", "categorical"}
     knowledge : Column or None
         Public bounds or categories.
@@ -34,7 +34,7 @@ class TableColumn:
         Whether its type leaves room for missing values, and no public knowledge rules them out.
     """
 
-    name: Any
+    name: str
     kind: str
     knowledge: Column | None = None
     nullable: bool = True
@@ -72,24 +72,31 @@ def known_columns(schema: Any) -> dict[str, Column]:
     return {str(name): _column(str(name), entry) for name, entry in schema.items()}
 
 
-def table_columns(X: Any, known: Mapping[str, Column]) -> list[TableColumn]:
-    """Kinds of the columns of a table or array.
+def as_table(X: Any) -> Any:
+    """A table whose columns have names, or an array; columns without names are x0, x1 and so on."""
+    if isinstance(X, pd.DataFrame) and not is_named(X):
+        return X.set_axis([f"x{i}" for i in range(X.shape[1])], axis=1)
+    return X if is_named(X) else as_array(X)
+
+
+def table_columns(table: Any, known: Mapping[str, Column]) -> list[TableColumn]:
+    """Kinds of the columns of what `as_table` gave.
 
     Raises
     ------
     ValueError
-        If knowledge is about a column that is not there.
+        If knowledge is about a column that is not there, or a column is of complex numbers.
     """
-    named = is_named(X)
-    names = list(X.columns) if named else list(range(X.shape[1]))
-    absent = [name for name in known if name not in map(str, names)]
+    if is_named(table):
+        names, types = list(table.columns), list(table.dtypes)
+    else:
+        names, types = [f"x{i}" for i in range(table.shape[1])], [table.dtype] * table.shape[1]
+    absent = [name for name in known if name not in names]
     if absent:
         raise ValueError(f"schema names columns that the table does not have: {', '.join(map(repr, absent))}")
-    declared = hasattr(X, "dtypes") and hasattr(X, "columns")
-    types = list(X.dtypes) if declared else [getattr(X, "dtype", None)] * len(names)
     columns = []
     for name, dtype in zip(names, types, strict=True):
-        column, kind = known.get(str(name)), _kind(dtype)
+        column, kind = known.get(name), _kind(name, dtype)
         if column is not None:
             kind = "date" if kind == "date" and column.kind == "numeric" else column.kind
         rules_out = column is not None and not column.missing
@@ -97,17 +104,21 @@ def table_columns(X: Any, known: Mapping[str, Column]) -> list[TableColumn]:
     return columns
 
 
-def read_table(X: Any, columns: list[TableColumn]) -> list[np.ndarray]:
+def read_table(table: Any, columns: list[TableColumn]) -> list[np.ndarray]:
     """Cells of each column as its kind says."""
-    if not is_named(X):
-        X = as_array(X)
-        return [column.read(X[:, i]) for i, column in enumerate(columns)]
-    cells = []
-    for column in columns:
-        own = X[column.name]
-        missing = {"na_value": np.nan} if isinstance(own, pd.Series) and column.kind == "numeric" else {}
-        cells.append(column.read(np.asarray(own.to_numpy(**missing))))
-    return cells
+    if not is_named(table):
+        return [column.read(table[:, i]) for i, column in enumerate(columns)]
+    return [column.read(_cells(table[column.name])) for column in columns]
+
+
+def _cells(own: Any) -> np.ndarray:
+    """Cells of a table's column; those of pandas' own types as numpy's, where there is one that fits."""
+    if isinstance(own, pd.Series):
+        if isinstance(own.dtype, pd.DatetimeTZDtype):
+            own = own.dt.tz_convert(None)
+        elif pd.api.types.is_numeric_dtype(own.dtype):
+            return own.to_numpy(np.float64, na_value=np.nan)
+    return np.asarray(own.to_numpy())
 
 
 def _column(name: str, entry: Any) -> Column:
@@ -122,9 +133,11 @@ def _column(name: str, entry: Any) -> Column:
     )
 
 
-def _kind(dtype: Any) -> str:
+def _kind(name: str, dtype: Any) -> str:
     """Kind of a declared type, of pandas, numpy or polars."""
     text = str(dtype)
+    if text.startswith("complex"):
+        raise ValueError(f"Complex data not supported: column {name!r}; pass real and imaginary parts as columns")
     if text in ("bool", "boolean", "Boolean"):
         return "boolean"
     if text.lower().startswith(("datetime", "date", "timedelta", "duration")):

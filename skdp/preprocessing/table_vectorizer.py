@@ -19,8 +19,7 @@ from skdp.preprocessing.categories import category_of, key_of
 from skdp.preprocessing.one_hot_encoder import DELTA_SHARE, most_common, positions
 from skdp.preprocessing.private_columns import part
 from skdp.preprocessing.schema import Column
-from skdp.preprocessing.table_layout import TableColumn, known_columns, read_table, table_columns
-from skdp.preprocessing.tables import as_array, is_named
+from skdp.preprocessing.table_layout import TableColumn, as_table, known_columns, read_table, table_columns
 from skdp.releases import Spending, bounds_queries, bounds_touches, discovery_queries, discovery_touch
 
 __all__ = ["DPTableVectorizer"]
@@ -42,7 +41,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
     ----------
     schema : Schema, dict or None, default=None
         What is public of some or all columns: by name, bounds as a tuple ``(low, high)``, a list of categories, or a
-        `Column`. A column of which everything is public costs nothing, and with all of them public the fit does not.
+        `Column`; columns without names are x0, x1 and so on. A column of which everything is public costs nothing, and
+        with all of them public the fit does not.
     max_categories : int or None, default=100
         Most released categories of a column; rarer ones count as other.
     epsilon : float or None, default=1.0
@@ -88,7 +88,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
     >>> vectorizer = DPTableVectorizer({"age": (17, 90), "sex": ["Female", "Male"]}, epsilon=0.5)
     >>> X = vectorizer.fit_transform(adult.X_train)
     >>> X.columns[:2].tolist(), [name for name in X if name.startswith("sex")]
-    (['age', 'missingindicator_age'], ['sex_Female', 'sex_Male', 'sex_other', 'missingindicator_sex'])
+    (['age', 'missingindicator_age'], ['sex_Female', 'sex_Male', 'sex_other'])
     """
 
     def __init__(
@@ -166,23 +166,23 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self._check_budget()
         if self.max_categories is not None and not (is_real(self.max_categories) and self.max_categories >= 1):
             raise ValueError(f"max_categories={self.max_categories!r} must be None or a whole number of at least 1")
-        X = X if is_named(X) else as_array(X)
+        table = as_table(X)
         validate_data(self, X, reset=True, skip_check_array=True)
-        columns = table_columns(X, known_columns(self.schema))
-        cells = read_table(X, columns)
-        if len(X) == 0:
+        columns = table_columns(table, known_columns(self.schema))
+        cells = read_table(table, columns)
+        if len(table) == 0:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required")
         self._columns = columns
         self._warn_of_identifiers()
-        public = self._public(len(X), len(columns))
+        public = self._public(len(table), len(columns))
         ranges, lists = self._private("range"), self._private("categories")
         arrays = {
-            "numbers": np.column_stack([cells[i] for i in ranges] or [np.empty((len(X), 0))]),
-            "keys": np.column_stack([cells[i] for i in lists] or [np.empty((len(X), 0), dtype=object)]),
+            "numbers": np.column_stack([cells[i] for i in ranges] or [np.empty((len(table), 0))]),
+            "keys": np.column_stack([cells[i] for i in lists] or [np.empty((len(table), 0), dtype=object)]),
         }
         facts = ["the number, names and declared types of the columns"] + ["schema"] * (self.schema is not None)
         found: dict[int, Any] = {}
-        with self._spending(public, arrays, np.zeros(len(X), bool), facts=facts) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(len(table), bool), facts=facts) as (executor, touches):
             if ranges:
                 pair = touches["column magnitude"], touches["column range"]
                 released = drive(bounds_queries(pair, "numbers", len(ranges), public.n), executor.answer)
@@ -195,7 +195,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
                 query = discovery_queries(touch, "keys", len(lists), fail, public.adjacency)
                 for i, (keys, counts) in zip(lists, drive(query, executor.answer), strict=True):
                     found[i] = most_common(keys, counts, public.n, None, self.max_categories)
-                bare = [str(columns[i].name) for i in lists if not found[i]]
+                bare = [columns[i].name for i in lists if not found[i]]
                 self._warn_of(f"no category of columns {', '.join(map(repr, bare))} has enough rows" if bare else "")
         self._lay_out(found)
         return self
@@ -213,10 +213,10 @@ class DPTableVectorizer(TransformerMixin, Spending):
             Numbers in [-1, 1], and booleans.
         """
         check_is_fitted(self)
-        X = X if is_named(X) else as_array(X)
+        table = as_table(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         outputs: list[np.ndarray] = []
-        for column, content, cells in zip(self._columns, self._contents, read_table(X, self._columns), strict=True):
+        for column, content, cells in zip(self._columns, self._contents, read_table(table, self._columns), strict=True):
             outputs += _encoded(column, content, cells)
         index = X.index if isinstance(X, pd.DataFrame) else None
         frame = pd.DataFrame(dict(enumerate(outputs)), index=index)
@@ -276,7 +276,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
 
     def _warn_of_identifiers(self) -> None:
         """By names alone: whether all values differ is private."""
-        named = [str(column.name) for column in self._columns if _IDENTIFIER.search(str(column.name))]
+        named = [column.name for column in self._columns if _IDENTIFIER.search(column.name)]
         if named:
             warnings.warn(
                 f"columns {', '.join(map(repr, named))} are named like identifiers, which cost budget and tell a model "
@@ -292,7 +292,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self.columns_ = {}
         for i, column in enumerate(self._columns):
             content = found.get(i) if column.knowledge is None else _known(column.knowledge)
-            name = column.name if isinstance(column.name, str) else f"x{column.name}"
+            name = column.name
             if isinstance(content, list):
                 values = [category_of(key) for key in content]
                 self.columns_[name] = values

@@ -116,9 +116,41 @@ def test_numeric_types_are_numeric(kind):
 
 def test_arrays_are_read_by_position():
     X = np.random.default_rng(0).uniform(0, 5, (2000, 2))
-    out = DPTableVectorizer({"0": (0, 5)}, epsilon=5.0).fit_transform(X)
+    out = DPTableVectorizer({"x0": (0, 5)}, epsilon=5.0).fit_transform(X)
     assert out.columns.tolist() == ["x0", "missingindicator_x0", "x1", "missingindicator_x1"]
     np.testing.assert_allclose(out["x0"], X[:, 0] / 2.5 - 1)
+
+
+def test_tables_without_names_keep_their_types():
+    X = table().set_axis(range(6), axis=1)
+    vectorizer = DPTableVectorizer({"x0": (0, 10_000)}, epsilon=5.0).fit(X)
+    assert not hasattr(vectorizer, "feature_names_in_")
+    out = vectorizer.transform(X)
+    assert {"x0", "x1", "x2_Bonn", "x3", "x4", "x5_low"} <= set(out)
+
+
+def test_dates_with_a_time_zone_and_time_spans_are_numbers():
+    days = pd.Series(pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(1200) % 30, unit="D"))
+    level = pd.Categorical([1, 2] * 600)
+    X = pd.DataFrame({"at": days.dt.tz_localize("UTC"), "for": days - days.min(), "level": level})
+    X.loc[0, "at"] = pd.NaT
+    out = DPTableVectorizer({"at": (7305, 7334), "for": (0, 29), "level": (1, 2)}).fit_transform(X)
+    np.testing.assert_allclose(out["for"], np.arange(1200) % 30 / 14.5 - 1)
+    np.testing.assert_allclose(out["at"][1:], out["for"][1:])
+    assert out["missingindicator_at"].tolist() == [True] + [False] * 1199 and out["level"].tolist() == [-1, 1] * 600
+
+
+@pytest.mark.parametrize(
+    "X, words",
+    [
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "unique column names"),
+        (pd.DataFrame({"a": [1j]}), "Complex data not supported: column 'a'"),
+        (pd.DataFrame({"a": []}), "0 sample"),
+    ],
+)
+def test_impossible_tables_are_refused(X, words):
+    with pytest.raises(ValueError, match=words):
+        DPTableVectorizer().fit(X)
 
 
 class Numeric:
