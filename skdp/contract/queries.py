@@ -167,20 +167,62 @@ class Counts:
         Which array is binned; its columns are the groups.
     edges : ndarray of shape (groups, bins - 1)
         Public inner edges of every group's bins.
+    sums : ndarray of shape (k, bins) or None
+        Public weights of k sums over the bins of a group, which are the answer in place of the bins themselves.
 
     Examples
     --------
     >>> Counts("y", np.array([[0.5, 1.5]])).sensitivity
     1.0
+    >>> round(Counts("y", np.array([[0.5, 1.5]]), sums=np.tril(np.ones((3, 3)))).sensitivity ** 2)  # in all three sums
+    3
     """
 
     of: str
     edges: Any
+    sums: Any = None
+
+    @property
+    def sensitivity(self) -> float:
+        """Root of the number of groups, times the norm of all weights of the bin that weighs most."""
+        norm = 1.0 if self.sums is None else float(np.linalg.norm(self.sums, axis=0).max())
+        return float(len(self.edges)) ** 0.5 * norm
+
+
+@dataclass(frozen=True, eq=False)
+class Frequent:
+    """Values of columns of text whose noisy number of rows is above a threshold, with that number.
+
+    Which values occur is private, so only those that occur get noise, and what keeps a rare one back is the threshold:
+    its failure probability belongs into `Charge.delta_fail`.
+
+    Parameters
+    ----------
+    of : str
+        Which array is counted; None is no value.
+    groups : int
+        Number of its columns, in each of which a record has at most one value.
+    threshold : float
+        What a noisy number has to exceed.
+
+    Notes
+    -----
+    The answer is a list: for every column, sorted values and their noisy numbers.
+
+    Examples
+    --------
+    >>> Frequent("X", groups=4, threshold=50.0).sensitivity
+    2.0
+    """
+
+    of: str
+    groups: int
+    threshold: float
 
     @property
     def sensitivity(self) -> float:
         """Root of the number of groups."""
-        return float(len(self.edges)) ** 0.5
+        return float(self.groups) ** 0.5
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_array", "as_numbers", "missing", "number", "stacked"]
+__all__ = ["as_array", "as_numbers", "boolean_columns", "missing", "number", "stacked"]
 
 # Everything else, such as a complex number or a date, may have a `float` of its own that means something else.
 _HOLD_NUMBERS = (numbers.Real, np.bool_, Decimal, str, bytes)
@@ -21,6 +21,13 @@ _HOLD_NUMBERS = (numbers.Real, np.bool_, Decimal, str, bytes)
 def as_array(values: Any) -> Any:
     """A torch tensor as a numpy array; anything else as it is."""
     return values.detach().cpu().numpy() if hasattr(values, "detach") else values
+
+
+def boolean_columns(X: Any) -> tuple[int, ...]:
+    """Columns of a table whose declared type leaves room for nothing but yes and no; a type is public."""
+    if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
+        return ()
+    return tuple(i for i, dtype in enumerate(X.dtypes) if str(dtype) in ("bool", "boolean", "Boolean"))
 
 
 def number(cell: Any) -> float:
@@ -139,7 +146,8 @@ def _table(name: str, table: Any, on_invalid: str) -> Any:
     text = [str(label) for label, dtype in zip(table.columns, types, strict=True) if not _may_be_numeric(dtype)]
     if text:
         _refuse_text(name, text)
-    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiub" for dtype in types)
+    # Booleans beside numbers would be read as objects, one by one.
+    plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in types)
     if plain or not isinstance(table, pd.DataFrame):
         return table
     columns = []

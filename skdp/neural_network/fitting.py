@@ -48,7 +48,6 @@ __all__ = ["Estimates", "FitRun"]
 
 # A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
 _ROWS_PER_NOISE = 10
-_NAMED_COLUMNS = 5
 
 
 @dataclass
@@ -154,17 +153,10 @@ class FitRun:
             ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
             given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
             given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
-            doubts = [
-                f"noise {what} of columns {_named(self.estimator, columns)}{then}"
-                for columns, what, then in (
-                    (~ranges.found, "hides the range", ", taken as [-1, 1]"),
-                    (ranges.found & ranges.weak, "blurs the range", ", which may be too wide or too narrow"),
-                )
-                if columns.any()
-            ]
-            if doubts:
+            doubt = ranges.doubt(getattr(self.estimator, "feature_names_in_", range(groups)))
+            if doubt:
                 remedy = "; pass feature_bounds with public (low, high) per column"
-                given.warnings.append(f"feature_bounds='private': {' and '.join(doubts)}{remedy}")
+                given.warnings.append(f"feature_bounds='private': {doubt}{remedy}")
         if "target bounds" in touches:
             groups = targets.shape[1]
             ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
@@ -352,14 +344,6 @@ def _epoch_reporter(estimator: Any, context: Any) -> Callable[[int], bool]:
         return bool(step.call_on_fit_task_end(estimator=estimator))
 
     return report
-
-
-def _named(estimator: Any, columns: np.ndarray) -> str:
-    """The first of the columns, by name or number, and how many more there are."""
-    names = getattr(estimator, "feature_names_in_", None)
-    first = [str(i) if names is None else repr(str(names[i])) for i in np.flatnonzero(columns)[:_NAMED_COLUMNS]]
-    more = int(columns.sum()) - len(first)
-    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def _load_weights(module: Any, initial: Any, what: str) -> None:

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
-from skdp.neural_network.cells import as_array
+from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
@@ -109,8 +109,8 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
                 f"{hint}; add them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
-    public = _public(estimator, inputs, 1 if len(classes) == 2 else len(classes),
-                     "binary" if len(classes) == 2 else "multiclass")  # fmt: skip
+    n_outputs, task = (1, "binary") if len(classes) == 2 else (len(classes), "multiclass")
+    public = _public(estimator, inputs, n_outputs, task, boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     return Problem(
         inputs, np.where(index < 0, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
@@ -125,7 +125,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
     targets = y.reshape(len(y), -1)
-    public = _public(estimator, inputs, targets.shape[1], "regression")
+    public = _public(estimator, inputs, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
     return Problem(
@@ -231,7 +231,7 @@ def _position(known: dict[Any, int], label: Any) -> int:
         return -1
 
 
-def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Public:
+def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str, booleans: tuple[int, ...]) -> Public:
     if estimator.adjacency == "add-remove":
         if estimator.n_public is None:
             raise ValueError(
@@ -251,17 +251,22 @@ def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Pu
         n_outputs,
         task,
         estimator.adjacency,
-        indicators=_indicators(estimator, inputs),
+        indicators=_indicators(estimator, inputs, booleans),
         vocabulary=estimator._vocabulary,
     )
 
 
-def _indicators(estimator: Any, inputs: np.ndarray) -> tuple[int, ...]:
-    """Columns whose own public bounds are (0, 1): indicators of categories, as `SchemaEncoder` describes them."""
+def _indicators(estimator: Any, inputs: np.ndarray, booleans: tuple[int, ...]) -> tuple[int, ...]:
+    """Columns known to be indicators of categories: of boolean type, or with own public bounds of (0, 1).
+
+    Where bounds are private, histograms find them.
+    """
     bounds = estimator.feature_bounds
-    if bounds is None or isinstance(bounds, str) or np.shape(bounds) != (inputs.shape[-1], 2) or inputs.ndim != 2:
+    if inputs.ndim != 2 or isinstance(bounds, str):
         return ()
-    return tuple(np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist())
+    if bounds is None or np.shape(bounds) != (inputs.shape[-1], 2):
+        return booleans
+    return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
 
 
 def _nulled(inputs, weights, null):

@@ -6,21 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from skdp.contract import Answers, Counts, Query, RowSum
+from skdp.contract import Answers, Counts, Frequent, Query, RowSum
 
 __all__ = ["ArrayExecutor"]
 
-_ROWS = 65_536  # that are mapped at a time
+_CELLS = 2**24  # of contributions that are held at a time
 
 
 class ArrayExecutor:
-    """Holds arrays and answers `skdp.contract.Counts` and `RowSum` about all rows, with noise added once.
+    """Holds arrays and answers `skdp.contract.Counts`, `RowSum` and `Frequent` about all rows, with noise added once.
 
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
-        Private columns by name; NaN is the null value of a column: it falls into no bin.
+        Private columns by name; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
+        None.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -52,7 +54,7 @@ class ArrayExecutor:
         self._normal = normal
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values: (groups, bins) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
+        """Noisy values: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
         self._spend(query.touch)
         if query.touch.sampler.rate != 1:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
@@ -60,11 +62,15 @@ class ArrayExecutor:
         multipliers = noise.multipliers if noise else (0.0,) * len(query.values)
         return tuple(self._noisy(value, z) for value, z in zip(query.values, multipliers, strict=True))
 
-    def _noisy(self, value: Counts | RowSum, multiplier: float) -> np.ndarray:
+    def _noisy(self, value: Counts | RowSum | Frequent, multiplier: float) -> Any:
+        if isinstance(value, Frequent):
+            return self._frequent(value, multiplier)
         exact = self._histograms(value) if isinstance(value, Counts) else self._sum(value)
         return exact + self._noise(value, multiplier, exact.shape)
 
-    def _noise(self, value: Counts | RowSum, multiplier: float, shape: tuple[int, ...]) -> np.ndarray | float:
+    def _noise(
+        self, value: Counts | RowSum | Frequent, multiplier: float, shape: tuple[int, ...]
+    ) -> np.ndarray | float:
         return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0
 
     def _histograms(self, value: Counts) -> np.ndarray:
@@ -76,12 +82,22 @@ class ArrayExecutor:
             seen = column[~(self._null | np.isnan(column))]
             bins = np.searchsorted(inner, seen, side="right")
             counts[group] = np.bincount(bins, minlength=len(inner) + 1)
-        return counts
+        return counts if value.sums is None else counts @ np.transpose(value.sums)
+
+    def _frequent(self, value: Frequent, multiplier: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        found, columns = [], self._arrays[value.of][~self._null]
+        for column in columns.T:
+            counts = pd.Series(column, dtype=object).value_counts().sort_index()
+            noisy = counts.to_numpy() + self._noise(value, multiplier, counts.shape)
+            seen = noisy > value.threshold
+            found.append((counts.index.to_numpy()[seen], noisy[seen]))
+        return found
 
     def _sum(self, value: RowSum) -> np.ndarray:
         rows, total = self._arrays[value.of], 0.0
-        for start in range(0, max(len(rows), 1), _ROWS):
-            piece = slice(start, start + _ROWS)
+        size = max(1, _CELLS // np.shape(value.map(rows[:0]))[1])
+        for start in range(0, max(len(rows), 1), size):
+            piece = slice(start, start + size)
             with np.errstate(all="ignore"):
                 mapped = np.asarray(value.map(rows[piece]), dtype=np.float64)
                 largest = np.abs(mapped).max(axis=1, initial=0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ _FALSE_ALARM = 1e-3
 _LEFT_OUT = 0.05
 # Neighbouring bins of the ladder are looked at together where none stands out alone.
 _TOGETHER = (1, 2, 4)
+_NAMED_COLUMNS = 5
 
 
 def bounds_touches(prefix: str, multiplier: float | None) -> tuple[Touch, Touch]:
@@ -53,6 +54,34 @@ class Ranges:
     found: np.ndarray
     weak: np.ndarray
     indicator: np.ndarray
+
+    def doubt(self, names: Sequence[Any]) -> str:
+        """What noise does to which of the columns, in words; empty where all is well.
+
+        Parameters
+        ----------
+        names : sequence of length groups
+
+        Returns
+        -------
+        str
+        """
+        doubts = [
+            f"noise {what} of columns {_listed([names[i] for i in np.flatnonzero(columns)])}{then}"
+            for columns, what, then in (
+                (~self.found, "hides the range", ", taken as [-1, 1]"),
+                (self.found & self.weak, "blurs the range", ", which may be too wide or too narrow"),
+            )
+            if columns.any()
+        ]
+        return " and ".join(doubts)
+
+
+def _listed(names: Sequence[Any]) -> str:
+    """The first names, and how many more there are."""
+    first = [repr(str(name)) if isinstance(name, str) else str(name) for name in names[:_NAMED_COLUMNS]]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def bounds_queries(

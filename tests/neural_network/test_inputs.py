@@ -303,3 +303,14 @@ def test_public_bounds_of_the_user_are_left_alone():
     model = DPClassifier(epsilon=5.0, classes=[0, 1], feature_bounds=bounds).fit(X, y)
     assert bounds.tolist() == [[0.0, 1.0], [-1.0, 1.0]]
     assert model._built_for[0]["indicators"] == (0,)
+
+
+@pytest.mark.parametrize("bounds", [None, (-1, 1), (0, 100), [(0, 1), (-1, 1), (-1, 1)]])
+def test_columns_of_boolean_type_are_indicators_and_stay_as_they_are(bounds):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"a": rng.uniform(-1, 1, 200), "b": rng.random(200) < 0.3, "c": rng.uniform(-1, 1, 200)})
+    y = X["b"].astype(int)
+    model = DPClassifier(epsilon=3.0, classes=[0, 1], feature_bounds=bounds, random_state=0).fit(X, y)
+    assert model.module_.features.indicator.tolist() == ([0, 1] if isinstance(bounds, list) else [1])
+    assert bounds is None or model.feature_bounds_[1].tolist() == [-1, 1]
+    np.testing.assert_allclose(model.predict_proba(X), model.predict_proba(X.astype(float)))
