@@ -81,8 +81,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
     those of the two histograms :math:`\sqrt 2` times as much. Names and declared types of the columns are public, and
     so is everything in `schema`. Each output row is computed from its own input row.
 
-    Numbers are mapped evenly. Quantiles of the numeric columns, which cost a part of the budget, made models of Adult
-    and of credit default worse and none better.
+    Numbers are mapped evenly. Quantiles of the numeric columns, for a part of the budget, made models of Adult worse,
+    and those of credit default and of hospital readmissions no better.
 
     Examples
     --------
