@@ -83,9 +83,13 @@ class DPTableVectorizer(TransformerMixin, Spending):
     -----
     *Formal guarantee.* The attributes are (epsilon, delta)-differentially private for `adjacency`. Of :math:`r` columns
     a range is released by two histograms each (`skdp.releases.bounds_queries`), of :math:`c` columns categories
-    (`skdp.releases.discovery_queries`). All :math:`2r + c` histograms get noise of the same standard deviation on a
-    count, as if they were one query. Names and declared types of the columns are public, and so is everything in
-    `schema`. Each output row is computed from its own input row.
+    (`skdp.releases.discovery_queries`). Every one of these columns gets the same share of the squared signal: at noise
+    multiplier :math:`z` of the whole, counts of categories have noise of standard deviation :math:`z\sqrt{r + c}`, and
+    those of the two histograms :math:`\sqrt 2` times as much. Names and declared types of the columns are public, and
+    so is everything in `schema`. Each output row is computed from its own input row.
+
+    Numbers are mapped evenly. Quantiles of the numeric columns, for a part of the budget, made models of Adult worse,
+    and those of credit default and of hospital readmissions no better.
 
     Examples
     --------
@@ -143,7 +147,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
             return Charge((touch,), public.adjacency, public.unit, self._delta_fail(public, scale))
         columns = table_columns(public.columns, known)
         ranges, lists = (len(_private(columns, what)) for what in ("range", "categories"))
-        share = 2 * ranges / max(2 * ranges + lists, 1)
+        # Of splits from a quarter to four times as much for a range, this lost hardly a category and no range.
+        share = ranges / max(ranges + lists, 1)
         touches = bounds_touches("column", part(scale, share / 2)) if ranges else ()
         touches += (discovery_touch("column", part(scale, 1 - share)),) if lists else ()
         return Charge(touches, public.adjacency, public.unit, self._delta_fail(public, scale) if lists else 0.0)

@@ -215,12 +215,12 @@ def test_the_price_is_known_before_the_types_are(schema):
     assert DPTableVectorizer(SCHEMA).privacy_charge(PUBLIC, 1.0).touches == ()
 
 
-def test_all_histograms_get_the_same_noise():
+def test_all_columns_get_the_same_share():
     typed = replace(PUBLIC, columns=declared_types(table()))
     magnitude, ranges, categories = DPTableVectorizer().privacy_charge(typed, 3.0).touches
     # Three numeric columns with two histograms each, two categorical ones.
     stds = [magnitude.noise.combined * 3**0.5, ranges.noise.combined * 3**0.5, categories.noise.combined * 2**0.5]
-    assert stds == pytest.approx([3.0 * 8**0.5] * 3)
+    assert stds == pytest.approx([3.0 * 10**0.5, 3.0 * 10**0.5, 3.0 * 5**0.5])
 
 
 ROWS = {
