@@ -231,7 +231,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """
         budget = {"epsilon": math.inf if scale is None else None, "noise_multiplier": scale}
         work = copy.copy(self).set_params(**budget)
-        return draw_up(work, public, resolve_delta(self.delta, public.n), work._missing(public)).charge
+        missing = work._missing(public, public.vocabulary is not None)
+        return draw_up(work, public, resolve_delta(self.delta, public.n), missing).charge
 
     def public_facts(self, X: Any, y: Any) -> Public:
         """The public facts of a data set that the price of a fit follows from; nothing is spent.

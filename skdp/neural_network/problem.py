@@ -23,7 +23,7 @@ from skdp.neural_network.reading import (
     read_weights,
 )
 
-__all__ = ["Problem", "classification_problem", "positions", "regression_problem"]
+__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +108,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
                 "them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
-    public = _public(estimator, inputs, 1 if len(classes) == 2 else len(classes),
-                     "binary" if len(classes) == 2 else "multiclass")  # fmt: skip
+    public = declared(estimator, inputs.shape, *outputs_of(len(classes)))
     inputs, weights = _nulled(inputs, weights, null)
     return Problem(
         inputs, np.where(index < 0, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
@@ -124,7 +123,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
     targets = y.reshape(len(y), -1)
-    public = _public(estimator, inputs, targets.shape[1], "regression")
+    public = declared(estimator, inputs.shape, targets.shape[1], "regression")
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
     return Problem(
@@ -230,7 +229,13 @@ def _position(known: dict[Any, int], label: Any) -> int:
         return -1
 
 
-def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Public:
+def outputs_of(classes: int) -> tuple[int, str]:
+    """Outputs of the net, and the task, for a number of classes."""
+    return (1, "binary") if classes == 2 else (classes, "multiclass")
+
+
+def declared(estimator: Any, shape: tuple[int, ...], n_outputs: int, task: str) -> Public:
+    """Public facts about rows of a shape, the number of rows included."""
     if estimator.adjacency == "add-remove":
         if estimator.n_public is None:
             raise ValueError(
@@ -243,22 +248,22 @@ def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str) -> Pu
             f"{estimator.adjacency!r} the number of rows is public"
         )
     else:
-        n = len(inputs)
+        n = shape[0]
     return Public(
         n,
-        inputs.shape[1:],
+        shape[1:],
         n_outputs,
         task,
         estimator.adjacency,
-        indicators=_indicators(estimator, inputs),
+        indicators=_indicators(estimator, shape),
         vocabulary=estimator._vocabulary,
     )
 
 
-def _indicators(estimator: Any, inputs: np.ndarray) -> tuple[int, ...]:
+def _indicators(estimator: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Columns whose own public bounds are (0, 1): indicators of categories, as `SchemaEncoder` describes them."""
     bounds = estimator.feature_bounds
-    if bounds is None or isinstance(bounds, str) or np.shape(bounds) != (inputs.shape[-1], 2) or inputs.ndim != 2:
+    if bounds is None or isinstance(bounds, str) or len(shape) != 2 or np.shape(bounds) != (shape[1], 2):
         return ()
     return tuple(np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist())
 

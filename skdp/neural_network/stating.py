@@ -17,14 +17,12 @@ from skdp.exceptions import (
     WeakSignalWarning,
 )
 from skdp.nets.step_length import count_variables
+from skdp.neural_network.prospects import hopeless_signal
 
 __all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
-# A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
-# in standard deviations of the noise: with half of one per column, and two for the base rate, it learns nearly nothing.
-_SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 
 def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
@@ -76,7 +74,7 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before a budget is spent on noise, from public facts alone."""
     public = programme.public
     variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
-    needed = _SIGNAL_OF_BASE_RATE + _SIGNAL_PER_VARIABLE * variables
+    needed = hopeless_signal(public)
     weakness = programme.mechanism.weakness(public, programme.scale)
     if weakness:
         return [(WeakSignalWarning, weakness)]
