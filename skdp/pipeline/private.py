@@ -311,6 +311,8 @@ class PrivatePipeline(Pipeline):
                 yield
             finished = True
         finally:
+            if self._handed_over:
+                self.steps[-1][1].set_params(feature_bounds="private")  # another fit hands others over
             executed = _spent(parts, cover, whole=finished)
             for touch in total.touches:
                 for _ in range(executed[touch.name]):

@@ -203,6 +203,9 @@ def test_a_raw_table_at_one_budget():
     assert pipe.score(table, y) > 0.9
     assert not any(line.startswith("feature bounds") for line in pipe.privacy_.public)
     assert pipe[-1].feature_bounds_.shape == (len(pipe[0].get_feature_names_out()), 2)
+    for again in (clone(pipe), pipe):
+        again.set_params(dptablevectorizer__max_categories=1).fit(table, y)
+        assert len(again[-1].feature_bounds_) == len(again[0].get_feature_names_out())
     known = {"age": (18, 90), "town": ["A", "B"], "since": (7000, 9000)}
     pipe.set_params(dptablevectorizer__schema=known).fit(table, y)
     assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
