@@ -6,15 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skdp.accounting import PrivacyStatement
+    from skdp.accounting import PrivacyLedger, PrivacyStatement
     from skdp.neural_network import DPClassifier, DPRegressor
 
-__all__ = ["DPClassifier", "DPRegressor", "PrivacyStatement", "__version__"]
+__all__ = ["DPClassifier", "DPRegressor", "PrivacyLedger", "PrivacyStatement", "__version__"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "DPClassifier": "skdp.neural_network",
     "DPRegressor": "skdp.neural_network",
+    "PrivacyLedger": "skdp.accounting",
     "PrivacyStatement": "skdp.accounting",
 }
 

@@ -26,21 +26,22 @@ ORDERS = np.concatenate(
 _LOG_MOMENT_ERROR = 1e-11
 
 
-def _curve(parts: Phases, adjacency: str) -> np.ndarray:
-    curve = np.zeros_like(ORDERS)
+def divergences(parts: Phases, adjacency: str, orders: np.ndarray = ORDERS) -> np.ndarray:
+    """Renyi divergence at each order: an upper bound, infinite where there is no noise or a series diverges."""
+    curve = np.zeros(len(orders))
     for leaf, count in parts:
         event, relation = given(leaf, adjacency, "rdp")
-        curve += _quietly(event, relation, count) + count * _LOG_MOMENT_ERROR / (ORDERS - 1)
-    return curve
+        curve += _quietly(event, relation, count, orders) + count * _LOG_MOMENT_ERROR / (orders - 1)
+    return np.where(np.isnan(curve), np.inf, curve)
 
 
-def _quietly(event: dp_event.DpEvent, relation: object, count: int) -> np.ndarray:
+def _quietly(event: dp_event.DpEvent, relation: object, count: int, orders: np.ndarray) -> np.ndarray:
     """dp_accounting's curve; orders that do not converge are logged and left out there, which is safe."""
     logger = logging.getLogger("absl")
     logger.addFilter(_silence)
     try:
         with np.errstate(all="ignore"):
-            return RdpAccountant(ORDERS, relation).compose(event, count).rdp
+            return RdpAccountant(orders, relation).compose(event, count).rdp
     finally:
         logger.removeFilter(_silence)
 
@@ -53,15 +54,15 @@ def renyi_epsilon(parts: Phases, delta: float, adjacency: str) -> float:
     """Conversion of Canonne, Kamath & Steinke (2020), and of total variation for very large delta."""
     if delta == 0:
         return math.inf
-    curve = _curve(parts, adjacency)
+    curve = divergences(parts, adjacency)
     if np.any(delta**2 >= -np.expm1(-curve)):
         return 0.0
     bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-    return max(0.0, float(np.nanmin(bounds)))
+    return max(0.0, float(np.min(bounds)))
 
 
 def renyi_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
     """The same conversion the other way round."""
-    curve = _curve(parts, adjacency)
+    curve = divergences(parts, adjacency)
     logs = (ORDERS - 1) * (curve - epsilon + np.log1p(-1 / ORDERS)) - np.log(ORDERS)
-    return min(math.exp(min(0.0, float(np.nanmin(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))
+    return min(math.exp(min(0.0, float(np.min(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))

@@ -21,6 +21,7 @@ _OPTIONAL = ("noise_multiplier", "sampling_rate", "target_epsilon", "executed_ep
 _NUMBERS = ("epsilon", "delta", "delta_fail", *_OPTIONAL)
 _COUNTS = ("n", "steps")
 _STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split", "created")
+_LATER = ("orders",)  # left out where it is empty, as by versions that did not know it
 _LISTS = ("public", "assumptions", "warnings")
 
 
@@ -38,7 +39,7 @@ def to_dict(statement: PrivacyStatement) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             value = dict(value)
         plain[name] = number_to_json(value)
-    return plain
+    return {name: value for name, value in plain.items() if value or name not in _LATER}
 
 
 def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
@@ -51,11 +52,11 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
             f'skdp that wrote it (its "versions" are {plain.get("versions")!r})'
         )
     known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
-    if found != known:
+    if found | set(_LATER) != known:
         raise ValueError(
             f"malformed privacy statement: missing {sorted(known - found)}, unknown {sorted(found - known)}"
         )
-    values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in known}
+    values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in found}
     _check_types(values)
     for name in ("event", "planned_event"):
         if values[name] is not None:
@@ -107,5 +108,6 @@ def _check_types(values: Mapping[str, Any]) -> None:
         )
         strings = isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
         check(("reproducible_noise",), isinstance(value, bool), name, "true or false")
+        check(_LATER, isinstance(value, list), name, "a list of numbers")
         check(("queries",), isinstance(value, list), name, "a list of price list lines")
         check(("versions",), strings, name, "an object of strings")
