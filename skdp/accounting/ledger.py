@@ -55,8 +55,8 @@ class PrivacyLedger:
         some tenths of epsilon. ``"declared"``: all charges are declared before the first one is made, and are added up
         exactly, as one privacy loss distribution.
     order : "auto", float or sequence of float
-        Orders of the filter; "auto" suits Gaussian releases under the ceiling, or totals of any size where there is
-        none.
+        Orders of the filter, which share delta. "auto" is the one that suits Gaussian releases under the ceiling, and a
+        tenth of delta for 2, 4, ..., 256, which tell more closely how little was spent at first.
     adjacency : {"zero-out", "replace-one", "add-remove"}, optional
         What neighbours differ in; the first charge decides when None.
     unit : str, optional
@@ -80,11 +80,11 @@ class PrivacyLedger:
     Notes
     -----
     *Formal guarantee.* In the adaptive mode: for any way to choose charges, and the moment to stop, by what was
-    released before, all results together satisfy :math:`P(A) \le \int_A e^{\hat\varepsilon}\,dQ + \delta` for every event A and
-    all neighbours P, Q, where :math:`\hat\varepsilon`, the ledger's `epsilon` at that moment, is at most the ceiling.
-    In particular they are (ceiling, delta)-differentially private. In the declared mode: all results together are
-    (epsilon, delta)-differentially private for the epsilon of the statement, provided that nothing was declared after a
-    look at the rows. Derivations are in the user guide.
+    released before, all results together satisfy :math:`P(A) \le \int_A e^{\hat\varepsilon}\,dQ + \delta` for every
+    event A and all neighbours P, Q. Here :math:`\hat\varepsilon` is the ledger's `epsilon` at that moment, which is at
+    most the ceiling. In particular they are (ceiling, delta)-differentially private. In the declared mode: all results
+    together are (epsilon, delta)-differentially private for the epsilon of the statement, provided that nothing was
+    declared after a look at the rows. Derivations are in the user guide.
 
     What a fit without one query has reserved is void. Whatever else was reserved counts in full, also after an error or
     a crash; a fit that is resumed is not charged twice.
@@ -383,5 +383,6 @@ def _check_same(terms: Terms, asked: dict[str, Any], order: Any, name: str) -> N
     if isinstance(order, str):
         return
     orders = tuple(order) if isinstance(order, Iterable) else (order,)
-    if orders != terms.orders:
-        raise ValueError(f"order={order!r}: {name} was opened with the orders {terms.orders}, which cannot change")
+    known = tuple(a for a, _ in terms.orders)
+    if orders != known:
+        raise ValueError(f"order={order!r}: {name} was opened with the orders {known}, which cannot change")

@@ -138,8 +138,8 @@ def check_budget(accounts: Accounts, entries: list[Entry], name: str) -> None:
     alone = accountants.epsilon(entry.charge.event(), _own_delta(terms, entry), adjacency)
     error = BudgetExceededError(
         f"{name} does not admit {_what(entry)}: epsilon is {round_up(now)} so far and would be {round_up(asked)}, "
-        f"above the ceiling of {terms.epsilon:g} at delta={terms.delta:g}. The charge costs epsilon {round_up(alone)} by "
-        f"itself; {remedy} (or with more noise, or fewer fits), or open a ledger with a higher ceiling. Nothing was "
+        f"above the ceiling of {terms.epsilon:g} at delta={terms.delta:g}. The charge costs epsilon {round_up(alone)} "
+        f"by itself; {remedy} (or with more noise, or fewer fits), or open a ledger with a higher ceiling. Nothing was "
         "spent"
     )
     error.so_far, error.asked, error.fits = now, asked, fits

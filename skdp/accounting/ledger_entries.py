@@ -29,8 +29,8 @@ class Terms:
     delta : float
     delta_fail : float
         Share of delta set aside for thresholds that may fail.
-    orders : tuple of float
-        Of the Renyi filter; empty in the declared mode.
+    orders : tuple of (float, float)
+        Of the Renyi filter, with their shares of delta; empty in the declared mode.
     adjacency, unit : str or None
         None where the first charge decides.
     """
@@ -41,7 +41,7 @@ class Terms:
     epsilon: float | None
     delta: float
     delta_fail: float = 0.0
-    orders: tuple[float, ...] = ()
+    orders: tuple[tuple[float, float], ...] = ()
     adjacency: str | None = None
     unit: str | None = None
 
@@ -57,7 +57,7 @@ class Terms:
         given = {f.name: record[f.name] for f in fields(cls)}
         if given["mode"] not in MODES:
             raise ValueError(f"mode={given['mode']!r} must be one of {', '.join(MODES)}")
-        return cls(**{**given, "orders": tuple(given["orders"])})
+        return cls(**{**given, "orders": tuple(map(tuple, given["orders"]))})
 
 
 @dataclass

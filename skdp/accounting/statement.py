@@ -15,7 +15,7 @@ from dp_accounting import dp_event
 from skdp.accounting import accountants, statement_json, statement_text
 from skdp.accounting.checks import event_delta
 from skdp.accounting.events_json import event_from_dict, event_to_dict
-from skdp.accounting.ledger_filter import RENYI_FILTER
+from skdp.accounting.ledger_filter import RENYI_FILTER, are_sound
 from skdp.accounting.queries import QueryLine, query_lines
 from skdp.accounting.relations import check_adjacency
 from skdp.accounting.statement_lines import CAVEATS, STANDARD_ASSUMPTIONS, caveats, count_line, unique
@@ -77,8 +77,8 @@ class PrivacyStatement:
         The price list, where there was one; `steps`, `noise_multiplier` and `sampling_rate` are of its largest line.
     created : str
         ISO date (UTC) of the statement.
-    orders : tuple of float
-        Of the Renyi filter; empty for every other accountant.
+    orders : tuple of (float, float)
+        Orders of the Renyi filter with their shares of delta; empty for every other accountant.
 
     Notes
     -----
@@ -120,7 +120,7 @@ class PrivacyStatement:
     reproducible_noise: bool = False
     queries: tuple[QueryLine, ...] = ()
     created: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
-    orders: tuple[float, ...] = ()
+    orders: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         check_adjacency(self.adjacency)
@@ -135,10 +135,12 @@ class PrivacyStatement:
         known = (*accountants.ACCOUNTANTS, RENYI_FILTER)
         if self.accountant not in known:
             raise ValueError(f"accountant={self.accountant!r} must be one of {', '.join(known)}")
-        object.__setattr__(self, "orders", tuple(self.orders))
-        sound = all(statement_json.is_number(order) and 1 < order < math.inf for order in self.orders)
-        if bool(self.orders) != (self.accountant == RENYI_FILTER) or not sound:
-            raise ValueError(f"orders={self.orders!r} must be numbers above 1, for accountant='renyi-filter' alone")
+        object.__setattr__(self, "orders", tuple(map(tuple, self.orders)))
+        if bool(self.orders) != (self.accountant == RENYI_FILTER) or not are_sound(self.orders):
+            raise ValueError(
+                f"orders={self.orders!r} must be numbers above 1 with shares of delta that sum up to 1 at most, for "
+                "accountant='renyi-filter' alone"
+            )
         if not isinstance(self.reproducible_noise, bool):
             raise ValueError(f"reproducible_noise={self.reproducible_noise!r} must be True or False")
         try:

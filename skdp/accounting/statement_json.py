@@ -108,6 +108,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
         )
         strings = isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
         check(("reproducible_noise",), isinstance(value, bool), name, "true or false")
-        check(_LATER, isinstance(value, list), name, "a list of numbers")
+        pairs = isinstance(value, list) and all(isinstance(pair, list) for pair in value)
+        check(_LATER, pairs, name, "a list of pairs of numbers")
         check(("queries",), isinstance(value, list), name, "a list of price list lines")
         check(("versions",), strings, name, "an object of strings")
