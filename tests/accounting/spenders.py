@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
 
 from skdp.accounting import FitBook
 from skdp.contract import Charge, Gaussian, Poisson, Touch, drive
@@ -30,6 +31,17 @@ def spend(charge, executed=None, n=10_000, what="release"):
             book.spend(reservation, touch)
     book.settle(reservation)
     return book
+
+
+class StopAt(Callback):
+    """Raises at the end of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_batch_end(self, net, **_):
+        if net.state_["step"] == self.step:
+            raise RuntimeError
 
 
 class Majority(ClassifierMixin, Spending):

@@ -14,7 +14,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
-from spenders import Majority, gaussian, spend
+from spenders import Majority, StopAt, gaussian, spend
 
 import skdp
 from skdp.accounting import ledger_sessions
@@ -94,7 +94,7 @@ def test_nets_and_releases_are_charged():
     with skdp.PrivacyLedger(delta=1e-6) as features:
         make_pipeline(release, DecisionTreeClassifier()).fit(X, Y)
     (line,) = ledger.table().to_dict("records")
-    assert line["what"].startswith("DPClassifier") and line["n"] == 240 and line["queries"].count("quer") == 1
+    assert line["what"].startswith("DPClassifier") and line["n"] == 240 and "2 queries" in line["queries"]
     assert list(features.table()["what"]) == ["DPFeatureRelease"] and features.statement.unit == "feature row"
     with features, pytest.raises(ValueError, match="unit='feature row'"):
         net().fit(X, Y)
@@ -108,33 +108,23 @@ def test_facts_of_each_fit_reach_the_statement():
 
 
 def test_a_fit_that_bad_rows_stop_is_not_charged_and_one_that_a_callback_stops_is():
-    class Stop(FitCheckpoint.__mro__[1]):
-        def on_batch_end(self, net, **_):
-            raise RuntimeError
-
     with skdp.PrivacyLedger(delta=1e-6) as ledger:
         with pytest.raises(ValueError, match="NaN"):
             net().fit(np.where(X > 0.9, np.nan, X), Y)
         assert ledger.table().empty
         with pytest.raises(RuntimeError):
-            net(callbacks=[Stop()]).fit(X, Y)
+            net(callbacks=[StopAt(1)]).fit(X, Y)
     assert list(ledger.table()["state"]) == ["stopped early, charged in full"]
 
 
 def test_a_resumed_net_is_charged_once(tmp_path):
-    class Stop(FitCheckpoint.__mro__[1]):
-        def on_batch_end(self, net, **_):
-            if net.state_["step"] == 2:
-                raise RuntimeError
-
     path = tmp_path / "fit.ckpt"
-    model = net(max_epochs=6, callbacks=[FitCheckpoint(path, every=1), Stop()])
+    model = net(max_epochs=6, callbacks=[FitCheckpoint(path, every=1), StopAt(2)])
     with skdp.PrivacyLedger(delta=1e-6, path=tmp_path / "l") as ledger, pytest.raises(RuntimeError):
         model.fit(X, Y)
     before = ledger.epsilon
     with skdp.PrivacyLedger(path=tmp_path / "l") as ledger, skdp.PrivacyLedger(delta=1e-6) as fresh:
-        with pytest.raises(RuntimeError):
-            skdp.DPClassifier.resume(path, X, Y)
+        skdp.DPClassifier.resume(path, X, Y)
         assert len(ledger.table()) == len(fresh.table()) == 1
     assert ledger.epsilon == fresh.epsilon == before
 
