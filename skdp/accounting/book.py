@@ -55,15 +55,6 @@ class FitBook:
     queries of an open lease were answered, so all of it counts as spent: 63 answered, leased to 100 of 120,
     leaves 20. A clean stop (`settle`) closes the lease at what was really spent.
 
-    Notes
-    -----
-    Use, in this order: `reserve` (before a row is read); write the checkpoint; `spend` before each answer; at
-    a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
-    checkpoint (so that a second crash is counted too), go on.
-
-    Every open `PrivacyLedger` is told by `reserve`, `settle` and `reopen`; what one of them refuses is not
-    reserved.
-
     Parameters
     ----------
     what : str
@@ -72,6 +63,15 @@ class FitBook:
         Public number of units, where it is known.
     planned : PrivacyStatement, optional
         Statement of the whole plan, whose facts, assumptions and warnings ledgers repeat.
+
+    Notes
+    -----
+    Use, in this order: `reserve` (before a row is read); write the checkpoint; `spend` before each answer; at
+    a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
+    checkpoint (so that a second crash is counted too), go on.
+
+    Every open `PrivacyLedger` is told by `reserve`, `settle` and `reopen`; what one of them refuses is not
+    reserved.
 
     Examples
     --------

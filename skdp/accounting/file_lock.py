@@ -38,7 +38,11 @@ def locked(target: Path, *, wait: bool) -> Iterator[None]:
     """
     with open(target.with_name(target.name + ".lock"), "w") as sidecar:
         _lock(sidecar, wait)
-        yield  # closing the sidecar releases the lock
+        try:
+            yield
+        finally:
+            if fcntl is not None:  # closing is not enough where a fork of this process holds the file open as well
+                fcntl.flock(sidecar, fcntl.LOCK_UN)
 
 
 def _lock(file: Any, wait: bool) -> None:

@@ -38,6 +38,11 @@ class LedgerFile:
         self._read = 0  # bytes, all of whole lines
         self._lines = 0
         self._unreadable: int | None = None  # number of the last line, until it is known to be torn
+        self._identity: tuple[int, int] | None = None
+        self.renew_lock()
+
+    def renew_lock(self) -> None:
+        """In a fork of a process that may have held the lock in another thread."""
         self._lock = threading.RLock()
 
     @contextlib.contextmanager
@@ -45,6 +50,8 @@ class LedgerFile:
         """Keep other writers out, in this process and in others, and read what they have written."""
         with self._lock, locked(self.path, wait=True):
             self.refresh(strict=True)
+            if self._read and not self.path.exists():
+                raise ValueError(f"{self.path}: the file of this ledger was removed, and with it what was spent")
             yield
 
     def refresh(self, strict: bool = False) -> None:
@@ -53,6 +60,10 @@ class LedgerFile:
             if not self.path.exists():
                 return
             with open(self.path, "rb") as file:
+                found = os.fstat(file.fileno())
+                if self._read and (found.st_size < self._read or (found.st_dev, found.st_ino) != self._identity):
+                    raise ValueError(f"{self.path}: the file of this ledger was replaced or cut while it was in use")
+                self._identity = (found.st_dev, found.st_ino)
                 file.seek(self._read)
                 whole, newline, _ = file.read().rpartition(b"\n")
             for line in whole.split(b"\n") if newline else ():

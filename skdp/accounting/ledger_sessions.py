@@ -115,7 +115,7 @@ def pop(session: Session) -> None:
     with _LOCK:
         _OPEN.remove(session)
     publish()
-    with contextlib.suppress(OSError), session.store.transaction():
+    with contextlib.suppress(OSError, ValueError), session.store.transaction():
         session.store.write(close=session.id)
 
 
@@ -172,11 +172,13 @@ def _live() -> list[Session]:
 
 if hasattr(os, "register_at_fork"):
 
-    def _renew_lock() -> None:
+    def _renew_locks() -> None:
         global _LOCK
         _LOCK = threading.RLock()
+        for session in _OPEN:
+            session.store.renew_lock()
 
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 # ------------------------------------------------------------------ other processes
@@ -286,7 +288,7 @@ def reserve(name: str, charge: Charge, about: dict[str, Any]) -> tuple[LedgerSto
 def settle(stores: Iterable[LedgerStore], name: str, executed: Mapping[str, int]) -> None:
     """Note what was executed. Where that cannot be written, the charge stays as if all was."""
     for store in stores:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             store.settle(name, executed)
 
 

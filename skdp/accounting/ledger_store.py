@@ -53,6 +53,10 @@ class LedgerStore:
         with self._file.transaction():
             yield self.accounts
 
+    def renew_lock(self) -> None:
+        """In a fork of this process."""
+        self._file.renew_lock()
+
     def begin(self, terms: Terms) -> None:
         """Write the first line, unless the file has one."""
         with self.transaction():

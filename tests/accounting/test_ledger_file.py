@@ -120,6 +120,25 @@ def test_a_file_that_somebody_changed_is_refused(path, line):
             skdp.PrivacyLedger(path=path)
 
 
+def test_a_file_that_is_taken_away_while_it_is_in_use_stops_everything(path):
+    with skdp.PrivacyLedger(3.0, 1e-6, path=path):
+        spend(gaussian(9))
+        whole, copy = path.read_bytes(), path.with_name("copy")
+        copy.write_bytes(whole)
+        path.write_bytes(whole[:200])
+        with pytest.raises(ValueError, match="replaced or cut"):
+            spend(gaussian(9))
+        path.unlink()
+        with pytest.raises(ValueError, match="removed"):
+            spend(gaussian(9))
+        copy.rename(path)
+        with pytest.raises(ValueError, match="replaced or cut"):
+            spend(gaussian(9))
+    with skdp.PrivacyLedger(path=path) as ledger:
+        spend(gaussian(9))
+    assert len(ledger.table()) == 2
+
+
 def test_a_file_that_is_no_ledger(path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="line 1: this is no ledger"):
@@ -159,6 +178,21 @@ def test_a_void_fit_that_is_resumed_is_charged_again(path):
         again = FitBook.from_dict(saved)
         with pytest.raises(BudgetExceededError):
             again.reopen(again.reservation, gaussian(9, count=3))
+
+
+def test_a_fork_does_not_keep_the_lock(path):
+    ledger = skdp.PrivacyLedger(3.0, 1e-6, path=path)
+    with ledger:
+        with ledger._store.transaction():
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+        try:
+            spend(gaussian(9))
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    assert len(ledger.table()) == 1
 
 
 def test_a_closed_ledger_hears_how_a_late_fit_ended():
