@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skdp.accounting import PrivacyStatement
+    from skdp.accounting import PrivacyLedger, PrivacyStatement
     from skdp.neural_network import DPClassifier, DPRegressor
     from skdp.planning import plan
 
-__all__ = ["DPClassifier", "DPRegressor", "PrivacyStatement", "__version__", "plan"]
+__all__ = ["DPClassifier", "DPRegressor", "PrivacyLedger", "PrivacyStatement", "__version__", "plan"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "DPClassifier": "skdp.neural_network",
     "DPRegressor": "skdp.neural_network",
+    "PrivacyLedger": "skdp.accounting",
     "PrivacyStatement": "skdp.accounting",
     "plan": "skdp.planning",
 }

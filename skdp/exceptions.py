@@ -5,6 +5,7 @@ from __future__ import annotations
 from sklearn.exceptions import NotFittedError
 
 __all__ = [
+    "BudgetExceededError",
     "CalibrationError",
     "InsecureNoiseWarning",
     "InterruptedFitWarning",
@@ -40,6 +41,22 @@ class UnsupportedModuleError(SkdpError, ValueError):
 
 class PlanViolationError(SkdpError, RuntimeError):
     """A query was asked that the reserved price list does not hold, or more often than reserved."""
+
+
+class BudgetExceededError(SkdpError, RuntimeError):
+    """A charge would lift an open `PrivacyLedger` above its ceiling; nothing was spent.
+
+    Attributes
+    ----------
+    so_far, asked : float
+        Epsilon of the ledger without the charge and with it.
+    fits : float or None
+        Epsilon of a like charge that would fit, at that charge's own delta; None where there is none.
+    """
+
+    so_far: float | None = None
+    asked: float | None = None
+    fits: float | None = None
 
 
 class PrivacyLeakWarning(UserWarning):

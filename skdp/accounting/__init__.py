@@ -7,6 +7,7 @@ from skdp.accounting.book import FitBook, Reservation
 from skdp.accounting.calibration import Calibration, calibrate, delta_of, epsilon_of, noise_multiplier
 from skdp.accounting.composition import compose
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict, event_from_dict, event_to_dict
+from skdp.accounting.ledger import PrivacyLedger
 from skdp.accounting.statement import PrivacyStatement
 from skdp.accounting.statement_text import attack_accuracy
 from skdp.accounting.verify import Verification, verify
@@ -14,6 +15,7 @@ from skdp.accounting.verify import Verification, verify
 __all__ = [
     "Calibration",
     "FitBook",
+    "PrivacyLedger",
     "PrivacyStatement",
     "Reservation",
     "Verification",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from skdp.accounting import ledger_sessions
 from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
 from skdp.contract import Charge, Touch
 from skdp.exceptions import PlanViolationError
+
+if TYPE_CHECKING:
+    from skdp.accounting.statement import PrivacyStatement
 
 _VERSION = 1
 
@@ -57,12 +62,17 @@ class FitBook:
         What spends, in words.
     n : int, optional
         Public number of units, where it is known.
+    planned : PrivacyStatement, optional
+        Statement of the whole plan, whose facts, assumptions and warnings ledgers repeat.
 
     Notes
     -----
     Use, in this order: `reserve` (before a row is read); write the checkpoint; `spend` before each answer; at
     a checkpoint `extend`, then write; in the end `settle`. To resume: `from_dict`, `reopen`, write the
     checkpoint (so that a second crash is counted too), go on.
+
+    Every open `PrivacyLedger` is told by `reserve`, `settle` and `reopen`; what one of them refuses is not
+    reserved.
 
     Examples
     --------
@@ -77,9 +87,10 @@ class FitBook:
     {'gradient': 50}
     """
 
-    def __init__(self, what: str = "", n: int | None = None) -> None:
-        self.what = what
-        self.n = n
+    def __init__(self, what: str = "", n: int | None = None, planned: PrivacyStatement | None = None) -> None:
+        self.id = uuid.uuid4().hex
+        self.about = _about(what, n, planned)
+        self._ledgers: tuple = ()
         self.reservation: Reservation | None = None
         self.settled = False
 
@@ -101,12 +112,15 @@ class FitBook:
         PlanViolationError
             This book already holds a reservation: a fit has one. Or the fit is part of a pipeline or search that
             has paid for other charges than this one.
+        BudgetExceededError
+            An open ledger does not admit the charge; other errors say that it does not belong into the ledger.
         """
         if self.reservation is not None:
             raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
         lease = _check_lease(lease)
-        take_cover(charge, self)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
+        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
+        self._ledgers = () if covered else ledger_sessions.reserve(self.id, charge, self.about)
         self.reservation = Reservation(charge, lines)
         return self.reservation
 
@@ -199,11 +213,16 @@ class FitBook:
         """
         for line in reservation.lines.values():
             line.leased = line.spent
-        self.settled = True
-        return self.executed(reservation)
+        executed = self.executed(reservation)
+        if not self.settled:
+            self.settled = True
+            ledger_sessions.settle(self._ledgers, self.id, executed)
+        return executed
 
     def reopen(self, reservation: Reservation, charge: Charge, lease: int | None = None) -> dict[str, int]:
         """Go on with a fit that stopped; whatever was leased counts as spent.
+
+        Open ledgers that hold the charge are not charged again, others are charged in full.
 
         Parameters
         ----------
@@ -231,6 +250,8 @@ class FitBook:
                 "stopped fit, or start a new fit"
             )
         lease = _check_lease(lease)
+        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
+        self._ledgers = () if covered else ledger_sessions.reserve(self.id, charge, self.about)
         for line in reservation.lines.values():
             line.spent = line.leased
             line.leased = line.touch.count if lease is None else min(line.spent + lease, line.touch.count)
@@ -252,6 +273,8 @@ class FitBook:
             "charge": charge_to_dict(self.reservation.charge),
             "lines": lines,
             "settled": self.settled,
+            "id": self.id,
+            "about": self.about,
         }
 
     @classmethod
@@ -276,6 +299,8 @@ class FitBook:
         book = cls()
         if plain.get("charge") is None:
             return book
+        book.id = plain.get("id", book.id)
+        book.about = {**book.about, **plain.get("about", {})}
         try:
             charge, written = charge_from_dict(plain["charge"]), plain["lines"]
             lines = {t.name: _Line(t, written[t.name]["spent"], written[t.name]["leased"]) for t in charge.touches}
@@ -291,6 +316,18 @@ class FitBook:
                 )
         book.reservation = Reservation(charge, lines)
         return book
+
+
+def _about(what: str, n: int | None, planned: PrivacyStatement | None) -> dict[str, Any]:
+    """What ledgers write beside the charge, in plain JSON types."""
+    names = ("public", "assumptions", "warnings")
+    return {
+        "what": what,
+        "n": n if n is None else int(n),
+        "delta": planned and planned.delta,
+        **{name: list(getattr(planned, name, ())) for name in names},
+        "reproducible": bool(planned and planned.reproducible_noise),
+    }
 
 
 def _check_lease(lease: int | None) -> int | None:

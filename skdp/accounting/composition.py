@@ -70,6 +70,12 @@ def compose(
                 f"statements of different {name} ({', '.join(kinds)}) do not compose: each speaks of other "
                 f"neighbours; fit all models with one {name}"
             )
+    for part in parts:
+        if part.orders:
+            raise ValueError(
+                "the statement of an adaptive ledger does not compose: its charges were not fixed beforehand, and one "
+                "event speaks only of those that were; make all fits inside one PrivacyLedger"
+            )
     adjacency, n, largest = (
         parts[0].adjacency,
         max(part.n for part in parts),
@@ -82,45 +88,63 @@ def compose(
     budget = event_delta(delta, fail)
     event = dp_event.ComposedDpEvent([part.event for part in parts])
     claimed = dp_event.ComposedDpEvent([part.claimed_event for part in parts])
-    early = any(part.planned_event is not None for part in parts)
-    reproducible = any(part.reproducible_noise for part in parts)
     name = accountants.which_accountant(claimed, adjacency, accountant, budget)
     claim = accountants.epsilon(claimed, budget, adjacency, name)
-    counts = Counter(part.mechanism for part in parts)
-    mechanisms = ", ".join(f"{k} x {mechanism}" if k > 1 else mechanism for mechanism, k in counts.items())
+    early = any(part.planned_event is not None for part in parts)
     read_at = f"all fits are accounted for together, as one event read at delta = {delta:g}"
-    return PrivacyStatement(
+    return as_one(
+        parts,
         epsilon=claim,
         delta=delta,
-        adjacency=adjacency,
-        unit=parts[0].unit,
-        mechanism=mechanisms,
-        noise_multiplier=_common(part.noise_multiplier for part in parts),
-        sampling_rate=_common(part.sampling_rate for part in parts),
-        steps=sum(part.steps for part in parts),
-        event=event,
         accountant=name,
-        n=n,
-        status="interrupted" if early else _common(part.status for part in parts) or "resumed",
-        planned_event=claimed if early else None,
         # A part costs no more than the whole, though another accountant may answer for it, with more slack.
         executed_epsilon=min(claim, accountants.epsilon(event, budget, adjacency)) if early else None,
         delta_fail=fail,
+        assumptions=(*[FIXED_BEFORE] * (len(parts) > 1), read_at + ", the largest of theirs" * (delta == largest)),
+    )
+
+
+def as_one(
+    parts: list[PrivacyStatement],
+    *,
+    epsilon: float,
+    executed_epsilon: float | None,
+    assumptions: Iterable[str],
+    public: Iterable[str] = (),
+    warnings: Iterable[str] = (),
+    **more: Any,
+) -> PrivacyStatement:
+    """What several statements of one adjacency and unit say, with figures that somebody has computed for them together.
+
+    Their assumptions, facts and warnings come first; `more` are further fields of the statement.
+    """
+    early = any(part.planned_event is not None for part in parts)
+    reproducible = any(part.reproducible_noise for part in parts)
+    counts = Counter(part.mechanism for part in parts)
+    lines = [line for part in parts for line in part.queries]
+    return PrivacyStatement(
+        epsilon=epsilon,
+        executed_epsilon=executed_epsilon,
+        adjacency=parts[0].adjacency,
+        unit=parts[0].unit,
+        mechanism=", ".join(f"{k} x {mechanism}" if k > 1 else mechanism for mechanism, k in counts.items()),
+        noise_multiplier=_common(part.noise_multiplier for part in parts),
+        sampling_rate=_common(part.sampling_rate for part in parts),
+        steps=sum(part.steps for part in parts),
+        event=dp_event.ComposedDpEvent([part.event for part in parts]),
+        n=max(part.n for part in parts),
+        status="interrupted" if early else _common(part.status for part in parts) or "resumed",
+        planned_event=dp_event.ComposedDpEvent([part.claimed_event for part in parts]) if early else None,
         split="; ".join(unique(part.split for part in parts if part.split)),
-        public=unique(line for part in parts for line in part.public),
-        assumptions=unique(
-            [
-                *(line for part in parts for line in part.assumptions),
-                *[FIXED_BEFORE] * (len(parts) > 1),
-                read_at + ", the largest of theirs" * (delta == largest),
-            ]
-        ),
-        warnings=caveats(claim, reproducible, [line for part in parts for line in part.warnings]),
+        public=unique([*(line for part in parts for line in part.public), *public]),
+        assumptions=unique([*(line for part in parts for line in part.assumptions), *assumptions]),
+        warnings=caveats(epsilon, reproducible, [*(line for part in parts for line in part.warnings), *warnings]),
         versions=versions(),
         reproducible_noise=reproducible,
         net="; ".join(unique(part.net for part in parts if part.net)),
         released=unique(line for part in parts for line in part.released),
-        queries=added_up(line for part in parts for line in part.queries) if all(p.queries for p in parts) else (),
+        queries=added_up(lines) if all(part.queries for part in parts) else (),
+        **more,
     )
 
 

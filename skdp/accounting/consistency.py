@@ -13,7 +13,7 @@ from dp_accounting import dp_event
 from skdp.accounting.queries import make_up
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases
 from skdp.accounting.statement import PrivacyStatement
-from skdp.accounting.statement_lines import CAVEATS, FIXED_BEFORE, STANDARD_ASSUMPTIONS, count_line
+from skdp.accounting.statement_lines import CAVEATS, FILTERED, FIXED_BEFORE, STANDARD_ASSUMPTIONS, count_line
 from skdp.accounting.statement_text import round_up
 from skdp.contract import FEATURE_ROW
 
@@ -118,7 +118,9 @@ def silence(statement: PrivacyStatement) -> str:
             return f"the price list's {column} queries do not make up the event"
     counted = count_line(statement.adjacency, statement.unit, statement.n)
     required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (counted,)}
-    if _fits_in(statement.claimed_event) > 1:
+    if statement.orders:
+        required["assumptions"] += (FILTERED,)
+    elif _fits_in(statement.claimed_event) > 1:
         required["assumptions"] += (FIXED_BEFORE,)
     for name, lines in required.items():
         for line in lines:

@@ -28,16 +28,16 @@ _LOG_MOMENT_ERROR = 1e-11
 _NEXT_TO_NOTHING = dp_event.GaussianDpEvent(1e6)
 
 
-def renyi_curve(parts: Phases, adjacency: str, orders: np.ndarray = ORDERS) -> np.ndarray:
-    """Renyi divergence of the parts together, at each order."""
-    curve = np.zeros_like(orders)
+def divergences(parts: Phases, adjacency: str, orders: np.ndarray = ORDERS) -> np.ndarray:
+    """Renyi divergence at each order: an upper bound, infinite where there is no noise or a series diverges."""
+    curve = np.zeros(len(orders))
     for leaf, count in parts:
         event, relation = given(leaf, adjacency, "rdp")
         if isinstance(event, dp_event.RepeatAndSelectDpEvent):
             runs = dp_event.ComposedDpEvent([event.event, _NEXT_TO_NOTHING])
             event = dp_event.RepeatAndSelectDpEvent(runs, event.mean, event.shape)
         curve += _quietly(event, relation, count, orders) + count * _LOG_MOMENT_ERROR / (orders - 1)
-    return curve
+    return np.where(np.isnan(curve), np.inf, curve)
 
 
 def _quietly(event: dp_event.DpEvent, relation: object, count: int, orders: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def renyi_epsilon(parts: Phases, delta: float, adjacency: str) -> float:
     """Conversion of Canonne, Kamath & Steinke (2020), and of total variation for very large delta."""
     if delta == 0:
         return math.inf
-    return from_curve(renyi_curve(parts, adjacency), ORDERS, delta)
+    return from_curve(divergences(parts, adjacency), ORDERS, delta)
 
 
 def from_curve(curve: np.ndarray, orders: np.ndarray, delta: float) -> float:
@@ -67,11 +67,11 @@ def from_curve(curve: np.ndarray, orders: np.ndarray, delta: float) -> float:
     if np.any(delta**2 >= -np.expm1(-curve)):
         return 0.0
     bounds = curve + np.log1p(-1 / orders) - (math.log(delta) + np.log(orders)) / (orders - 1)
-    return max(0.0, float(np.nanmin(bounds)))
+    return max(0.0, float(np.min(bounds)))
 
 
 def renyi_delta(parts: Phases, epsilon: float, adjacency: str) -> float:
     """The same conversion the other way round."""
-    curve = renyi_curve(parts, adjacency)
+    curve = divergences(parts, adjacency)
     logs = (ORDERS - 1) * (curve - epsilon + np.log1p(-1 / ORDERS)) - np.log(ORDERS)
-    return min(math.exp(min(0.0, float(np.nanmin(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))
+    return min(math.exp(min(0.0, float(np.min(logs)))), math.sqrt(-math.expm1(-float(np.min(curve)))))

@@ -10,7 +10,7 @@ import numpy as np
 from dp_accounting import dp_event
 
 from skdp.accounting.relations import phases
-from skdp.accounting.renyi import ORDERS, from_curve, renyi_curve
+from skdp.accounting.renyi import ORDERS, divergences, from_curve
 from skdp.contract import Charge
 from skdp.exceptions import CalibrationError
 
@@ -71,7 +71,7 @@ class Ceiling:
 
         def below(scale: float) -> bool:
             parts = phases(charge_at(scale).event())
-            return bool((renyi_curve(parts, self.adjacency, self.orders) <= self.divergences).all())
+            return bool((divergences(parts, self.adjacency, self.orders) <= self.divergences).all())
 
         high = 1.0
         while not below(high):
@@ -112,9 +112,9 @@ def ceiling_of(charge: Charge, epsilon: float, delta: float) -> Ceiling:
     @cache
     def claim(one: float, two: float) -> float:
         orders = np.array(sorted({one, two}))
-        return from_curve(renyi_curve(((selection, 1),), charge.adjacency, orders), orders, delta)
+        return from_curve(divergences(((selection, 1),), charge.adjacency, orders), orders, delta)
 
-    whole = renyi_curve(((selection, 1),), charge.adjacency)
+    whole = divergences(((selection, 1),), charge.adjacency)
     bounds = whole + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
     best = float(ORDERS[np.nanargmin(bounds)])
     other = min((float(order) for order in ORDERS), key=lambda order: claim(best, order))
@@ -125,4 +125,4 @@ def ceiling_of(charge: Charge, epsilon: float, delta: float) -> Ceiling:
         )
     orders = np.array([best, other])
     run = dp_event.ComposedDpEvent([touch.event() for touch in charge.touches[0].noise.touches])
-    return Ceiling(orders, renyi_curve(phases(run), charge.adjacency, orders), charge.adjacency)
+    return Ceiling(orders, divergences(phases(run), charge.adjacency, orders), charge.adjacency)

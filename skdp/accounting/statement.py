@@ -15,6 +15,7 @@ from dp_accounting import dp_event
 from skdp.accounting import accountants, statement_json, statement_text
 from skdp.accounting.checks import event_delta
 from skdp.accounting.events_json import event_from_dict, event_to_dict
+from skdp.accounting.ledger_filter import RENYI_FILTER, are_sound
 from skdp.accounting.queries import QueryLine, query_lines
 from skdp.accounting.relations import check_adjacency
 from skdp.accounting.statement_lines import CAVEATS, STANDARD_ASSUMPTIONS, caveats, count_line, unique
@@ -50,7 +51,8 @@ class PrivacyStatement:
         Queries of the largest touch that were executed.
     event : DpEvent
         What was executed, as `dp_accounting` describes it.
-    accountant : {"analytic", "pld", "tilted-pld", "rdp"}
+    accountant : {"analytic", "pld", "tilted-pld", "rdp", "renyi-filter"}
+        The last one is that of an adaptive `PrivacyLedger`.
     n : int
         Public number of units.
     status : {"complete", "resumed", "interrupted"}
@@ -79,6 +81,8 @@ class PrivacyStatement:
         What was trained, by class, and how many of its parameters; empty where nothing was.
     released : tuple of str
         What queries made known before the training, with the values: paid for, and part of the claim.
+    orders : tuple of (float, float)
+        Orders of the Renyi filter with their shares of delta; empty for every other accountant.
 
     Notes
     -----
@@ -122,6 +126,7 @@ class PrivacyStatement:
     created: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
     net: str = ""
     released: tuple[str, ...] = ()
+    orders: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         check_adjacency(self.adjacency)
@@ -133,8 +138,15 @@ class PrivacyStatement:
             raise ValueError(f"delta_fail={self.delta_fail!r} must lie between 0 and delta={self.delta!r}")
         if self.status not in STATUSES:
             raise ValueError(f"status={self.status!r} must be one of {', '.join(STATUSES)}")
-        if self.accountant not in accountants.ACCOUNTANTS:
-            raise ValueError(f"accountant={self.accountant!r} must be one of {', '.join(accountants.ACCOUNTANTS)}")
+        known = (*accountants.ACCOUNTANTS, RENYI_FILTER)
+        if self.accountant not in known:
+            raise ValueError(f"accountant={self.accountant!r} must be one of {', '.join(known)}")
+        object.__setattr__(self, "orders", tuple(map(tuple, self.orders)))
+        if bool(self.orders) != (self.accountant == RENYI_FILTER) or not are_sound(self.orders):
+            raise ValueError(
+                f"orders={self.orders!r} must be numbers above 1 with shares of delta that sum up to 1 at most, for "
+                "accountant='renyi-filter' alone"
+            )
         if not isinstance(self.reproducible_noise, bool):
             raise ValueError(f"reproducible_noise={self.reproducible_noise!r} must be True or False")
         try:

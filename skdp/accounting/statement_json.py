@@ -22,6 +22,7 @@ _OPTIONAL = ("noise_multiplier", "sampling_rate", "target_epsilon", "executed_ep
 _NUMBERS = ("epsilon", "delta", "delta_fail", *_OPTIONAL)
 _COUNTS = ("n", "steps")
 _STRINGS = ("adjacency", "unit", "mechanism", "accountant", "status", "split", "created", "net")
+_LATER = ("orders",)  # left out where it is empty, as by versions that did not know it
 _LISTS = ("public", "assumptions", "warnings", "released")
 
 
@@ -39,7 +40,7 @@ def to_dict(statement: PrivacyStatement) -> dict[str, Any]:
         elif isinstance(value, Mapping):
             value = dict(value)
         plain[name] = number_to_json(value)
-    return plain
+    return {name: value for name, value in plain.items() if value or name not in _LATER}
 
 
 def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
@@ -55,11 +56,11 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
         )
     plain = {**plain, **_NEW.get(version, {})}
     known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
-    if found != known:
+    if found | set(_LATER) != known:
         raise ValueError(
             f"malformed privacy statement: missing {sorted(known - found)}, unknown {sorted(found - known)}"
         )
-    values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in known}
+    values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in found}
     _check_types(values)
     for name in ("event", "planned_event"):
         if values[name] is not None:
@@ -111,5 +112,7 @@ def _check_types(values: Mapping[str, Any]) -> None:
         )
         strings = isinstance(value, Mapping) and all(isinstance(v, str) for v in value.values())
         check(("reproducible_noise",), isinstance(value, bool), name, "true or false")
+        pairs = isinstance(value, list) and all(isinstance(pair, list) for pair in value)
+        check(_LATER, pairs, name, "a list of pairs of numbers")
         check(("queries",), isinstance(value, list), name, "a list of price list lines")
         check(("versions",), strings, name, "an object of strings")

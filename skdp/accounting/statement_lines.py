@@ -21,6 +21,15 @@ REPRODUCIBLE = (
 )
 FIXED_BEFORE = "every fit and its budget were decided before the first result was seen"  # of several fits
 
+FILTERED = (
+    "orders and delta of the Renyi filter were fixed before the first charge; charges may depend on earlier results, "
+    "and epsilon speaks of all of them up to the moment at which the statement was made"
+)
+PUBLIC_SPLITS = (
+    "where fits saw different parts of the rows, public values alone (positions, ids, coins) decided which row was in "
+    "which part; otherwise, as with stratified folds, labels and group sizes are public and not protected"
+)
+
 
 def caveats(epsilon: float, reproducible: bool, warnings: Iterable[str]) -> tuple[str, ...]:
     """`warnings` with those that skdp gives itself; a fit without noise has none to be careful about."""

@@ -28,6 +28,8 @@ _ACCOUNTANTS = {
     "pld": "the privacy loss distribution: the losses of all queries are added up numerically and rounded up",
     "tilted-pld": "the privacy loss distribution in a form that resolves a very small delta; rounded up",
     "rdp": "Renyi differential privacy: an upper bound that is simple to add up and somewhat too large",
+    "renyi-filter": "Renyi differential privacy at orders fixed beforehand, which holds though later fits were chosen "
+    "by what earlier ones showed",
 }
 _DP_SGD = (
     "DP-SGD is differentially private stochastic gradient descent: in every step the gradient of each {unit} is "
@@ -150,14 +152,14 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
     if statement.executed_epsilon is not None:
         yield "executed part", f"epsilon {round_up(statement.executed_epsilon)}, {PLANNED}"
     if statement.target_epsilon is not None:
-        yield "asked for", f"epsilon {statement.target_epsilon:g}"
+        yield "ceiling" if statement.orders else "asked for", f"epsilon {statement.target_epsilon:g}"
     yield f"{statement.unit}s", f"{statement.n}"
     yield "mechanism", _mechanism(statement)
     if statement.net:
         yield "net", statement.net
     if len(statement.queries) > 1:
         for line in statement.queries:
-            yield "queries", _query(line, statement.unit)
+            yield "queries", query_text(line, statement.unit)
     else:
         if statement.noise_multiplier is not None:
             yield "noise multiplier", f"{statement.noise_multiplier:.6g}"
@@ -174,7 +176,8 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         yield "versions", ", ".join(f"{name} {version}" for name, version in statement.versions.items())
 
 
-def _query(line: QueryLine, unit: str) -> str:
+def query_text(line: QueryLine, unit: str) -> str:
+    """A line of the price list in words."""
     noise = "no noise" if line.noise_multiplier is None else f"noise multiplier {line.noise_multiplier:.6g}"
     noise = line.noise or noise
     count = f"{line.planned} quer{'y' if line.planned == 1 else 'ies'}"

@@ -12,6 +12,7 @@ from skdp.accounting import accountants, calibration
 from skdp.accounting.calibration_search import LEAST_MULTIPLIER
 from skdp.accounting.checks import event_delta
 from skdp.accounting.consistency import contradiction, misfit, silence
+from skdp.accounting.ledger_filter import RENYI_FILTER, RenyiFilter
 from skdp.accounting.pld import loss_epsilon, rounding, runs, too_wide
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases, supports, without_noise
 from skdp.accounting.statement import PrivacyStatement
@@ -116,7 +117,9 @@ def verify(statement: PrivacyStatement | str | os.PathLike) -> Verification:
       Gaussians, and the fine PLD elsewhere or where the tilted bound is looser than the claim;
     - of the tilted PLD: the fine PLD where it resolves delta; else the claim is computed once more, and compared
       with the PLD at a larger delta;
-    - of RDP for an event that only RDP bounds: none. It is computed once more, and the reason says so.
+    - of RDP for an event that only RDP bounds: none. It is computed once more, and the reason says so;
+    - of a Renyi filter (an adaptive `PrivacyLedger`): the same as of RDP, for the event as if it had been fixed
+      beforehand, which the claim must not lie below; the filter's own figure is computed once more, and is the claim.
 
     RDP is looser than all others: where it bounds the event it must not lie below the recomputed figure.
 
@@ -152,7 +155,7 @@ def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) 
     delta, adjacency = event_delta(statement.delta, statement.delta_fail), statement.adjacency
     parts = phases(event)
     if claim > 0:  # zero may be known in closed form for any event: rows that are practically never drawn
-        accountants.which_accountant(event, adjacency, statement.accountant)
+        accountants.which_accountant(event, adjacency, "rdp" if statement.orders else statement.accountant)
     if not parts:
         return "nothing was done", 0.0
     if without_noise(parts):
@@ -160,7 +163,7 @@ def _second(statement: PrivacyStatement, event: dp_event.DpEvent, claim: float) 
     if delta == 0:
         return "no noise of this kind has delta 0", math.inf
     gaussian = gaussian_phases(parts)
-    if gaussian is not None and (statement.accountant in ("pld", "rdp") or claim == 0):
+    if gaussian is not None and (statement.accountant in ("pld", "rdp", RENYI_FILTER) or claim == 0):
         tilted = calibration.epsilon_of(gaussian, delta, adjacency)
         if not _below(claim, tilted):
             return "tilted PLD", tilted  # else perhaps loose, as it is where few rare draws decide
@@ -188,16 +191,27 @@ def _tilted_again(gaussian: tuple, parts: Phases, delta: float, adjacency: str) 
     return "tilted PLD" + _AGAIN, calibration.epsilon_of(gaussian, delta, adjacency)
 
 
+def _first(statement: PrivacyStatement, event: dp_event.DpEvent, name: str) -> float:
+    """Epsilon of an event by accountant `name`, or by the statement's own filter."""
+    delta, adjacency = event_delta(statement.delta, statement.delta_fail), statement.adjacency
+    if statement.orders:
+        renyi = RenyiFilter(statement.orders, delta)
+        return renyi.epsilon(renyi.divergences(phases(event), adjacency))
+    return accountants.epsilon(event, delta, adjacency, name)
+
+
 # ------------------------------------------------------------------ the verdict
 def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
     """Complaint about epsilon, empty where there is none."""
     claim, event, adjacency = statement.epsilon, statement.claimed_event, statement.adjacency
     delta = event_delta(statement.delta, statement.delta_fail)
-    if _below(claim, recomputed):
-        return f"the event costs epsilon {round_up(recomputed)} at delta {round_up(statement.delta)}"
+    # One event knows nothing of choices that hang on results, so its cost alone is no measure of a filter's claim.
+    least = max(recomputed, _first(statement, event, RENYI_FILTER)) if statement.orders else recomputed
+    if _below(claim, least):
+        return f"the event costs epsilon {round_up(least)} at delta {round_up(statement.delta)}"
     if statement.executed_epsilon is not None:
         executed = min(recomputed, _second(statement, statement.event, statement.executed_epsilon)[1])
-        most = min(claim, accountants.epsilon(statement.event, delta, adjacency))
+        most = min(claim, _first(statement, statement.event, "auto"))
         if _below(statement.executed_epsilon, executed) or statement.executed_epsilon > most * (1 + ABOVE) + BELOW_BY:
             return f"what was executed costs epsilon {round_up(executed)}, not {round_up(statement.executed_epsilon)}"
     if math.isfinite(recomputed):
@@ -206,8 +220,7 @@ def _wrong(statement: PrivacyStatement, recomputed: float) -> str:
             if _below(loose, recomputed):
                 return f"RDP's looser bound {round_up(loose)} lies below the recomputed figure: a contradiction"
         if _above(statement, recomputed):
-            first = accountants.epsilon(event, delta, adjacency, statement.accountant)
-            if _above(statement, first):
+            if _above(statement, _first(statement, event, statement.accountant)):
                 return f"the event costs only epsilon {round_up(recomputed)}: the claim was altered"
     return ""
 

@@ -6,5 +6,16 @@ from skdp.model_selection.privacy_utility import PrivacyUtilityCurve, privacy_ut
 from skdp.model_selection.privacy_utility_display import PrivacyUtilityDisplay
 from skdp.model_selection.private_search import DPSearchCV
 from skdp.model_selection.row_scores import ROW_SCORES
+from skdp.model_selection.splits import PublicGroupKFold, PublicKFold, check_splitter, public_train_test_split
 
-__all__ = ["ROW_SCORES", "DPSearchCV", "PrivacyUtilityCurve", "PrivacyUtilityDisplay", "privacy_utility_curve"]
+__all__ = [
+    "ROW_SCORES",
+    "DPSearchCV",
+    "PrivacyUtilityCurve",
+    "PrivacyUtilityDisplay",
+    "PublicGroupKFold",
+    "PublicKFold",
+    "check_splitter",
+    "privacy_utility_curve",
+    "public_train_test_split",
+]

@@ -154,7 +154,7 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
         self._check()
         template = self._template(y)
         rows = self._split(_num_samples(X), X, y)
-        public = template.public_facts(*rows[0])
+        public = template.facts_of(*rows[0])
         self._check_candidates(template, public)
         total = _num_samples(X)
         delta = resolve_delta(self.delta, total)

@@ -8,7 +8,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
+from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import Charge, Plan, Public
 from skdp.contract.shown import shown
 from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
@@ -65,7 +66,7 @@ def one_at_a_time(method: Callable) -> Callable:
     return alone
 
 
-class DPEstimator(CallbackSupportMixin, BaseEstimator):
+class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
     """Base of the private estimators; see `DPClassifier` for the parameters."""
 
     # ------------------------------------------------------------------ scikit-learn's protocol
@@ -149,7 +150,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
         warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
         path = checkpoint and checkpoint.path
-        book = FitBook(f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}", problem.public.n)
+        what = f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}"
+        book = FitBook(what, problem.public.n, planned)
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
                           earlier, failed)  # fmt: skip
         # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit that
@@ -161,7 +163,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 work._train(problem, programme, given, journal, book, earlier, context=context)
                 journal.returned()
         except BaseException:
-            executed = {} if book.reservation is None else book.executed(book.reservation)
+            executed = {} if book.reservation is None else book.settle(book.reservation)
             if any(executed.values()):
                 # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
                 self._failed = [*failed, make_statement(work, problem, programme, given, executed).to_dict()]
@@ -237,7 +239,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         missing = self._missing(public, public.vocabulary is not None)
         return draw_up(priced, public, resolve_delta(self.delta, public.n), missing, scale=scale).charge
 
-    def public_facts(self, X: Any, y: Any) -> Public:
+    def facts_of(self, X: Any, y: Any) -> Public:
         """The public facts of a data set that the price of a fit follows from; nothing is spent.
 
         Parameters
@@ -255,6 +257,45 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             For rows that `fit` would refuse.
         """
         return copy.copy(self)._problem(X, y, None).public
+
+    def planned_charge(self, public: Public) -> Charge:
+        """What a fit with these parameters will reserve, its noise calibrated, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+            As `public_facts` gives it for a table.
+
+        Returns
+        -------
+        Charge
+        """
+        work = copy.copy(self)
+        check_parameters(work)
+        missing = self._missing(public, public.vocabulary is not None)
+        return draw_up(work, public, resolve_delta(self.delta, public.n), missing).charge
+
+    def public_facts(self, n: int, n_features: int) -> Public:
+        """Public facts of a table of numbers, as a fit on it would find them; of a regression with one target.
+
+        Parameters
+        ----------
+        n, n_features : int
+
+        Returns
+        -------
+        Public
+
+        Raises
+        ------
+        ValueError
+            The classes of a classifier are not among its parameters.
+        """
+        labels = getattr(self, "classes", (0.0, 0.0))
+        if labels is None:
+            raise ValueError("classes=None: pass the public list of labels, which a fit would read from y")
+        blank = copy.copy(self)._problem(np.zeros((len(labels), n_features)), np.asarray(labels), None)
+        return blank.public if self.adjacency == "add-remove" else replace(blank.public, n=int(n))
 
     def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
                earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip

@@ -17,18 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from skdp.accounting import FitBook, PrivacyStatement
+from skdp.accounting.file_lock import locked
 from skdp.accounting.statement_text import round_up
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Charge, Public
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None
-try:
-    import msvcrt
-except ImportError:
-    msvcrt = None
 
 __all__ = [
     "Journal",
@@ -197,26 +189,15 @@ def exclusive(path: Any) -> Iterator[None]:
     if path is None:
         yield
         return
-    target = _real(path)
-    with open(target.with_name(target.name + ".lock"), "w") as sidecar:
+    with contextlib.ExitStack() as held:
         try:
-            _lock(sidecar)
+            held.enter_context(locked(_real(path), wait=False))
         except OSError as error:
             raise ValueError(
                 f"path={str(path)!r} is in use by another fit, or cannot be locked ({error}); two fits from one "
                 "checkpoint would spend one budget twice: wait for the other, or write to another path"
             ) from None
-        yield  # closing the sidecar releases the lock
-
-
-def _lock(file: Any) -> None:
-    """Lock an open file, by the operating system, so that the lock of a killed process goes with it."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    elif msvcrt is not None:
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        raise OSError("this system locks no files: fit without FitCheckpoint")
+        yield
 
 
 def find_checkpoint(estimator: Any) -> FitCheckpoint | None:

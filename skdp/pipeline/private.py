@@ -182,7 +182,7 @@ class PrivatePipeline(Pipeline):
             total = total + own if total.touches else replace(own, delta_fail=own.delta_fail + total.delta_fail)
         return total
 
-    def public_facts(self, X: Any, y: Any = None) -> Public:
+    def facts_of(self, X: Any, y: Any = None) -> Public:
         """The public facts of a data set that prices follow from: number of rows, columns and classes.
 
         Parameters
@@ -285,7 +285,7 @@ class PrivatePipeline(Pipeline):
         check_budget(self)
         self.steps = list(self.steps)
         self._validate_steps()
-        public = self.public_facts(X, y)
+        public = self.facts_of(X, y)
         delta = resolve_delta(self.delta, public.n)
         certificate, scale = None, self.noise_multiplier
         if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:

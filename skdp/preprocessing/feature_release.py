@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.checks import is_real
+from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
 from skdp.contract.shown import shown
 from skdp.contract.whole_numbers import is_whole
@@ -32,7 +34,7 @@ __all__ = ["DPFeatureRelease"]
 _REMEDY = "; pass on_invalid='null' to leave such rows out, or encode missing values before"
 
 
-class DPFeatureRelease(TransformerMixin, BaseEstimator):
+class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
     r"""Release clipped features of every row with noise; models trained on the release cost nothing more.
 
     `fit_transform` **releases**: it maps each row to :math:`k` numbers by a public map, brings them under an L2 norm
@@ -169,12 +171,31 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
             With ``epsilon=inf``.
         """
         inputs, null = self._set_up(X)
-        charge, delta, certificate = self._priced(len(inputs))
+        charge, delta, certificate = self._priced(Public(len(inputs), self._shape, 0, "regression", self.adjacency))
         (touch,) = charge.touches
         notes = budget_warnings(self, delta, len(inputs), "release")
         for kind, message in notes:
             warn_user(message, kind)
-        book, randomness = FitBook(), SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
+
+        def statement(executed: Mapping[str, int] | None) -> PrivacyStatement:
+            return PrivacyStatement.from_charge(
+                charge,
+                delta,
+                executed=executed,
+                mechanism=f"DPFeatureRelease, {self._front.width} features of each row released once",
+                n=len(inputs),
+                target_epsilon=self.epsilon,
+                certificate=certificate,
+                public=self._taken_as_public(),
+                assumptions=("the weights of projection= were made from public data",)
+                if isinstance(self.projection, nn.Module)
+                else (),
+                warnings=[message for _, message in notes],
+                reproducible_noise=self.insecure_noise_seed is not None,
+            )
+
+        book = FitBook(type(self).__name__, len(inputs), statement(None))
+        randomness = SecretRandomness(torch.device("cpu"), self.insecure_noise_seed)
         reservation = book.reserve(charge)
         book.spend(reservation, touch)
         std = touch.noise.combined * self.max_norm_ if touch.noise else 0.0
@@ -185,21 +206,7 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         released = noisy_activations(clipped, std, randomness)
         if self.stretch:
             self._front.follow_noise(released, std, rescale=False)
-        self._statement = PrivacyStatement.from_charge(
-            charge,
-            delta,
-            executed=book.settle(reservation),
-            mechanism=f"DPFeatureRelease, {released.shape[1]} features of each row released once",
-            n=len(inputs),
-            target_epsilon=self.epsilon,
-            certificate=certificate,
-            public=self._taken_as_public(),
-            assumptions=("the weights of projection= were made from public data",)
-            if isinstance(self.projection, nn.Module)
-            else (),
-            warnings=[message for _, message in notes],
-            reproducible_noise=self.insecure_noise_seed is not None,
-        ).to_dict()
+        self._statement = statement(book.settle(reservation)).to_dict()
         return released.double().numpy()
 
     def transform(self, X: Any) -> np.ndarray:
@@ -243,6 +250,23 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         """
         touch = Touch("features", Poisson(), None if scale is None else Gaussian((scale,)), 1)
         return Charge((touch,), public.adjacency, FEATURE_ROW)
+
+    def planned_charge(self, public: Public) -> Charge:
+        """What a release with these parameters will reserve, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+
+        Returns
+        -------
+        Charge
+        """
+        return self._priced(public)[0]
+
+    def public_facts(self, n: int, n_features: int) -> Public:
+        """Public facts of a table of `n` rows."""
+        return Public(n, (n_features,), 0, "regression", self.adjacency)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the features: those of the columns where there is no projection.
@@ -347,10 +371,9 @@ class DPFeatureRelease(TransformerMixin, BaseEstimator):
         front = copy.deepcopy(self._front)  # thrown away: a user's forward may leave rows on it
         return torch.cat([front.activations(piece) for piece in as_inputs(inputs).split(8192)])
 
-    def _priced(self, n: int) -> tuple[Charge, float, Any]:
+    def _priced(self, public: Public) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate."""
-        delta = resolve_delta(self.delta, n)
-        public = Public(n, self._shape, 0, "regression", self.adjacency)
+        delta = resolve_delta(self.delta, public.n)
         if self.epsilon is None or math.isinf(self.epsilon):
             return self.privacy_charge(public, self.noise_multiplier), delta, None
         certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)

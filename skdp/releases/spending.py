@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
 from skdp.accounting.checks import is_real
+from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import ADJACENCIES, Charge, Public
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 from skdp.releases.arrays import ArrayExecutor
@@ -24,7 +25,7 @@ __all__ = ["Spending", "check_budget"]
 _WEAK_EPSILON = 10.0
 
 
-class Spending(BaseEstimator):
+class Spending(LedgerAware, BaseEstimator):
     """Base of what releases statistics of arrays once per fit.
 
     A subclass takes ``epsilon``, ``delta``, ``adjacency``, ``n_public``, ``noise_multiplier`` and
@@ -72,6 +73,24 @@ class Spending(BaseEstimator):
         """
         raise NotImplementedError
 
+    def planned_charge(self, public: Public) -> Charge:
+        """What a fit with these parameters will reserve, its noise calibrated, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+
+        Returns
+        -------
+        Charge
+        """
+        self._check_budget()
+        return self._priced(public)[0]
+
+    def public_facts(self, n: int, n_features: int) -> Public:
+        """Public facts of a table of `n` rows."""
+        return self._public(n, n_features)
+
     @property
     def privacy_(self) -> PrivacyStatement:
         """Statement of what the last fit cost, together with fits of this object that spent and ended in an error."""
@@ -108,24 +127,12 @@ class Spending(BaseEstimator):
         The executor gets `arrays` and `null` (rows that add to nothing). `facts` and `assumptions` go into the
         statement. `level` is how many frames up the user's line is.
         """
-        delta = resolve_delta(self.delta, public.n)
-        certificate, scale = None, self.noise_multiplier
-        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
-            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
-            scale = certificate.scale
-        charge = self.privacy_charge(public, scale)
+        charge, delta, certificate = self._priced(public)
         notes = self._budget_warnings(charge)
         for kind, message in notes:
             warnings.warn(message, kind, stacklevel=level)
-        book = FitBook(type(self).__name__, public.n)
-        reservation = book.reserve(charge)
-        entropy = secrets.randbits(256) if self.insecure_noise_seed is None else self.insecure_noise_seed
-        noise = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
-        executor = ArrayExecutor(
-            arrays, null, spend=lambda touch: book.spend(reservation, touch), normal=noise.standard_normal
-        )
 
-        def statement(executed: Mapping[str, int]) -> dict[str, Any]:
+        def statement(executed: Mapping[str, int] | None) -> PrivacyStatement:
             return PrivacyStatement.from_charge(
                 charge,
                 delta,
@@ -138,7 +145,15 @@ class Spending(BaseEstimator):
                 assumptions=assumptions,
                 warnings=[message for _, message in notes],
                 reproducible_noise=self.insecure_noise_seed is not None,
-            ).to_dict()
+            )
+
+        book = FitBook(type(self).__name__, public.n, statement(None))
+        reservation = book.reserve(charge)
+        entropy = secrets.randbits(256) if self.insecure_noise_seed is None else self.insecure_noise_seed
+        noise = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
+        executor = ArrayExecutor(
+            arrays, null, spend=lambda touch: book.spend(reservation, touch), normal=noise.standard_normal
+        )
 
         try:
             yield executor, {touch.name: touch for touch in charge.touches}
@@ -146,9 +161,18 @@ class Spending(BaseEstimator):
             executed = book.settle(reservation)
             if any(executed.values()):
                 # The error itself may tell something, so this attempt counts although it gave nothing.
-                self._failed = [*getattr(self, "_failed", []), statement(executed)]
+                self._failed = [*getattr(self, "_failed", []), statement(executed).to_dict()]
             raise
-        self._statement = statement(book.settle(reservation))
+        self._statement = statement(book.settle(reservation)).to_dict()
+
+    def _priced(self, public: Public) -> tuple[Charge, float, Any]:
+        """The price list at the calibrated noise, delta, and the certificate where there is one."""
+        delta = resolve_delta(self.delta, public.n)
+        certificate, scale = None, self.noise_multiplier
+        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
+            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
+            scale = certificate.scale
+        return self.privacy_charge(public, scale), delta, certificate
 
     def _budget_warnings(self, charge: Charge) -> list[tuple[type[Warning], str]]:
         found: list[tuple[type[Warning], str]] = []

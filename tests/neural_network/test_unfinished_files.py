@@ -16,9 +16,8 @@ from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback
 
 from skdp import DPClassifier
-from skdp.accounting import compose
+from skdp.accounting import compose, file_lock
 from skdp.callbacks import FitCheckpoint
-from skdp.neural_network import checkpoint
 from skdp.neural_network.checkpoint import exclusive, read_file
 from skdp.training import TorchExecutor
 
@@ -194,8 +193,8 @@ def test_windows_locks_by_its_own_means(tmp_path, monkeypatch):
             raise PermissionError("taken")
         held.append((mode, length))
 
-    monkeypatch.setattr(checkpoint, "fcntl", None)
-    monkeypatch.setattr(checkpoint, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    monkeypatch.setattr(file_lock, "fcntl", None)
+    monkeypatch.setattr(file_lock, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
     with exclusive(tmp_path / "a"), pytest.raises(ValueError, match="is in use by another fit.*taken"):
         with exclusive(tmp_path / "a"):
             pass
@@ -203,7 +202,7 @@ def test_windows_locks_by_its_own_means(tmp_path, monkeypatch):
 
 
 def test_a_system_that_locks_nothing_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "fcntl", None)
-    monkeypatch.setattr(checkpoint, "msvcrt", None)
-    with pytest.raises(ValueError, match="locks no files: fit without FitCheckpoint"):
+    monkeypatch.setattr(file_lock, "fcntl", None)
+    monkeypatch.setattr(file_lock, "msvcrt", None)
+    with pytest.raises(ValueError, match="locks no files"):
         fit(tmp_path / "fit.ckpt")

@@ -1,0 +1,299 @@
+"""The ledgers that are open, and how the processes that work for this one learn of them.
+
+A *session* is one entry of a ledger's ``with`` block. The stack of sessions belongs to the process, so that all its
+threads see it. Other processes join by a *token*, which says where the ledger's file is. Tokens travel inside every
+estimator that is pickled while a ledger is open (`LedgerAware`), and in the environment of processes that are started
+meanwhile. A session is over once its file says so, wherever it was joined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import platform
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sklearn.utils.validation import check_is_fitted
+
+from skdp.accounting.ledger_entries import Entry
+from skdp.accounting.ledger_store import LedgerStore, now
+from skdp.contract import Charge
+from skdp.exceptions import NotFittedError, PlanViolationError
+
+_ENVIRONMENT = "SKDP_LEDGERS"
+_ATTRIBUTE = "_skdp_ledgers"
+_OPEN: list[Session] = []
+_LOCK = threading.RLock()
+_seen_environment: str | None = None
+
+
+class Token(NamedTuple):
+    """Where another process finds a session."""
+
+    session: str
+    path: str
+    ledger: str
+    key: str | None
+    units: str | None
+    host: str
+    temporary: bool
+
+
+@dataclass(eq=False)
+class Session:
+    """One open ledger.
+
+    Parameters
+    ----------
+    id : str
+    store : LedgerStore
+    temporary : bool
+        Whether the file goes when the ledger goes.
+    key, units : str or None
+        Of the disjoint block that is open.
+    bystanders : frozenset of Thread
+        Threads that were there before the block was, and may be busy with other rows.
+    joined : bool
+        Whether it was opened by another process.
+    unreachable : str
+        Why a joined session's file cannot be read; nothing can be spent then.
+    """
+
+    id: str
+    store: LedgerStore
+    temporary: bool = False
+    key: str | None = None
+    units: str | None = None
+    bystanders: frozenset[threading.Thread] = frozenset()
+    joined: bool = False
+    unreachable: str = ""
+
+    def token(self) -> Token:
+        """What lets another process join."""
+        terms = self.store.terms
+        return Token(self.id, str(self.store.path), terms.id, self.key, self.units, _host(), self.temporary)
+
+    @property
+    def over(self) -> bool:
+        """Whether the process that opened it has closed it."""
+        if not self.joined or self.unreachable:
+            return False
+        if not self.store.path.exists():
+            if self.temporary:
+                return True
+            self.unreachable = f"its file {self.store.path} is gone"
+            return False
+        return self.id not in self.store.refresh().open
+
+    @property
+    def block(self) -> tuple[str | None, str | None]:
+        """Key and units of the block that a charge of this thread belongs to."""
+        if threading.current_thread() in self.bystanders:
+            return None, None
+        return self.key, self.units
+
+
+# ------------------------------------------------------------------ this process
+def push(session: Session) -> None:
+    """Open a session."""
+    _inherit()
+    with session.store.transaction():
+        session.store.write(open=session.id)
+    with _LOCK:
+        _OPEN.append(session)
+    publish()
+
+
+def pop(session: Session) -> None:
+    """Close it. Where that cannot be written, workers go on charging, which is the safe side."""
+    with _LOCK:
+        _OPEN.remove(session)
+    publish()
+    with contextlib.suppress(OSError, ValueError), session.store.transaction():
+        session.store.write(close=session.id)
+
+
+def publish() -> None:
+    """Tell processes that are started from now on."""
+    global _seen_environment
+    with _LOCK:
+        found = tokens()
+        if found:
+            _seen_environment = os.environ[_ENVIRONMENT] = json.dumps(found)
+        else:
+            os.environ.pop(_ENVIRONMENT, None)
+
+
+def _inherit() -> None:
+    """Join what was open where this process was started."""
+    global _seen_environment
+    with _LOCK:
+        found = os.environ.get(_ENVIRONMENT)
+        if found is not None and found != _seen_environment:
+            _seen_environment = found
+            join((Token(*token) for token in json.loads(found)), weak=False)
+
+
+def tokens() -> list[Token]:
+    """Of all open sessions."""
+    with _LOCK:
+        return [session.token() for session in _OPEN if not session.unreachable]
+
+
+def forget_joined() -> None:
+    """Drop the sessions that other processes opened."""
+    with _LOCK:
+        _OPEN[:] = [session for session in _OPEN if not session.joined]
+    publish()
+
+
+def _live() -> list[Session]:
+    """Open sessions, one for each ledger: the innermost."""
+    _inherit()
+    with _LOCK:
+        _OPEN[:] = [session for session in _OPEN if not session.over]
+        for session in _OPEN:
+            if session.unreachable:
+                raise PlanViolationError(
+                    f"this estimator, or one that was unpickled before in this process, belongs to an open "
+                    f"{session.store.name}, and {session.unreachable}: what is fitted here could not be charged. Let "
+                    "this machine see the file, or fit where it is; call skdp.PrivacyLedger.leave() if this work has "
+                    "nothing to do with that ledger"
+                )
+        found = {session.store.terms.id: session for session in _OPEN}
+    return sorted(found.values(), key=lambda session: str(session.store.path))
+
+
+if hasattr(os, "register_at_fork"):
+
+    def _renew_locks() -> None:
+        global _LOCK
+        _LOCK = threading.RLock()
+        for session in _OPEN:
+            session.store.renew_lock()
+
+    os.register_at_fork(after_in_child=_renew_locks)
+
+
+# ------------------------------------------------------------------ other processes
+@functools.cache
+def _host() -> str:
+    """Names the machine, or the container: where this differs a path may mean another file."""
+    parts = [platform.node()]
+    for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/mnt", os.readlink)):
+        with contextlib.suppress(OSError):
+            parts.append(read(Path(path)).strip())
+    return " ".join(parts)
+
+
+def join(found: Iterable[Token], *, weak: bool) -> None:
+    """Open sessions of another process here too.
+
+    `weak` ones are those of fitted models, which may have come from anywhere and at any time: where the file is not
+    found they are let go. Others are kept, and refuse what cannot be charged.
+    """
+    for token in found:
+        with _LOCK:
+            known = next((session for session in _OPEN if session.id == token.session), None)
+            if known is not None:
+                if known.joined:
+                    known.key, known.units = token.key, token.units
+                continue
+            session = _reached(token)
+            if session is not None and not (weak and session.unreachable):
+                _OPEN.append(session)
+
+
+def _reached(token: Token) -> Session | None:
+    """The session of a token, perhaps an unreachable one; None where it is over."""
+    store = LedgerStore(token.path)
+    session = Session(token.session, store, token.temporary, token.key, token.units, joined=True)
+    if not store.path.exists():
+        if token.temporary and token.host == _host():
+            return None
+        session.unreachable = f"its file {token.path} is not here"
+        return session
+    try:
+        store.refresh()
+        if store.terms is None or store.terms.id != token.ledger:
+            session.unreachable = f"the file {token.path} here is that of another ledger"
+    except (OSError, ValueError) as error:
+        session.unreachable = str(error)
+    return None if not session.unreachable and session.over else session
+
+
+class LedgerAware:
+    """Mixin, before `BaseEstimator`: pickles of an estimator tell other processes of the open ledgers."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        found = tokens()
+        return {**state, _ATTRIBUTE: [tuple(token) for token in found]} if found else state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        found = state.get(_ATTRIBUTE, ())
+        super().__setstate__({name: value for name, value in state.items() if name != _ATTRIBUTE})
+        if found:
+            at_rest = _is_fitted(self) and not getattr(self, "warm_start", False)
+            join((Token(*token) for token in found), weak=at_rest)
+
+
+def _is_fitted(estimator: Any) -> bool:
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True
+
+
+# ------------------------------------------------------------------ what books tell
+def reserve(name: str, charge: Charge, about: dict[str, Any]) -> tuple[LedgerStore, ...]:
+    """Enter a charge in every open ledger that does not hold it: all check first, then all write.
+
+    Returns
+    -------
+    tuple of LedgerStore
+        Those that hold it now.
+
+    Raises
+    ------
+    Exception
+        Of the first ledger that refuses; none has written then.
+    """
+    sessions = _live()
+    with contextlib.ExitStack() as transactions:
+        for session in sessions:
+            transactions.enter_context(session.store.transaction())
+        at = now()
+        entries = [(session.store, Entry(name, at, charge, about, *session.block)) for session in sessions]
+        new = [(store, entry) for store, entry in entries if store.admit(entry)]
+        written = []
+        try:
+            for store, entry in new:
+                store.reserve(entry)
+                written.append(store)
+        except OSError:
+            for store in written:  # nothing will run on their strength
+                store.write(settle=name, executed={})
+            raise
+    return tuple(store for store, _ in entries)
+
+
+def settle(stores: Iterable[LedgerStore], name: str, executed: Mapping[str, int]) -> None:
+    """Note what was executed. Where that cannot be written, the charge stays as if all was."""
+    for store in stores:
+        with contextlib.suppress(OSError, ValueError):
+            store.settle(name, executed)
+
+
+def look(what: str) -> None:
+    """Note in every open ledger that private rows were looked at without protection."""
+    for session in _live():
+        with session.store.transaction():
+            session.store.write(look=what)

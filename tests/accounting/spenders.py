@@ -1,0 +1,78 @@
+"""The smallest spenders there are, on the import path of worker processes, and charges for books."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback
+
+from skdp.accounting import FitBook
+from skdp.contract import Charge, Gaussian, Poisson, Touch, drive
+from skdp.releases import Spending, class_counts_queries
+
+
+def gaussian(multiplier, count=1, **more):
+    """A charge of full-batch Gaussian answers."""
+    return Charge((Touch("release", Poisson(), Gaussian((float(multiplier),)), count),), **more)
+
+
+def sgd(multiplier=1.0, rate=0.01, count=1000):
+    """A charge of subsampled ones."""
+    return Charge((Touch("gradient", Poisson(rate), Gaussian((float(multiplier),)), count),))
+
+
+def spend(charge, executed=None, n=10_000, what="release"):
+    """A whole fit, as far as its book is concerned: reserve, ask, settle."""
+    book = FitBook(what, n)
+    reservation = book.reserve(charge)
+    for touch in charge.touches:
+        for _ in range(touch.count if executed is None else executed):
+            book.spend(reservation, touch)
+    book.settle(reservation)
+    return book
+
+
+class StopAt(Callback):
+    """Raises at the end of a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_batch_end(self, net, **_):
+        if net.state_["step"] == self.step:
+            raise RuntimeError
+
+
+class Majority(ClassifierMixin, Spending):
+    """Predicts the class with the largest noisy count."""
+
+    def __init__(self, noise_multiplier=20.0, epsilon=None, delta="auto", adjacency="zero-out", n_public=None,
+                 insecure_noise_seed=None, slack=0.0):  # fmt: skip
+        self.noise_multiplier = noise_multiplier
+        self.epsilon = epsilon
+        self.delta = delta
+        self.adjacency = adjacency
+        self.n_public = n_public
+        self.insecure_noise_seed = insecure_noise_seed
+        self.slack = slack
+
+    def privacy_charge(self, public, scale):
+        noise = None if scale is None else Gaussian((scale,))
+        return Charge((Touch("class counts", Poisson(), noise, 1),), public.adjacency)
+
+    def fit(self, X, y):
+        X, y = np.asarray(X, dtype=float), np.asarray(y, dtype=int)
+        self._check_budget()
+        public = self._public(*X.shape)
+        with self._spending(public, {"y": y[:, None]}, np.zeros(len(y), dtype=bool)) as (executor, touches):
+            self.counts_ = drive(class_counts_queries(touches["class counts"], 2), executor.answer)
+        self.classes_ = np.arange(2)
+        return self
+
+    def predict_proba(self, X):
+        check_is_fitted(self, "counts_")
+        return np.tile(np.eye(2)[int(np.argmax(self.counts_))], (len(X), 1))
+
+    def predict(self, X):
+        return self.predict_proba(X).argmax(axis=1)
