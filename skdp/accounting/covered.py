@@ -45,7 +45,7 @@ class Cover:
                 self._books[name] = book
                 return
         raise PlanViolationError(
-            f"{book.what or 'a fit'} would spend what its pipeline or search has not paid for: {charge}; the price "
+            f"{book.about['what'] or 'a fit'} would spend what its pipeline or search has not paid for: {charge}; the price "
             "list of every step must follow from public parameters and the number of rows alone"
         )
 
