@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import tempfile
-import threading
 import uuid
 import weakref
 from collections.abc import Iterable, Iterator
@@ -205,21 +204,17 @@ class PrivacyLedger:
         if not self._sessions:
             raise PlanViolationError(f"disjoint({key!r}) is for use inside of the ledger's with block")
         session = self._sessions[-1]
-        if session.key is not None:
-            raise PlanViolationError(f"disjoint({key!r}): the block of {session.key!r} is open; close it first")
+        if session.block is not None:
+            raise PlanViolationError(f"disjoint({key!r}): the block of {session.block[1]!r} is open; close it first")
         if not isinstance(key, str):
             raise ValueError(f"key={key!r} must be a text that everybody may know")
         if units is not None:
             self._check_units(key, frozenset(units))
-        before = frozenset(threading.enumerate()) - {threading.current_thread()}
-        session.bystanders, session.units = before, None if units is None else self._units_id
-        session.key = key
-        ledger_sessions.publish()
+        ledger_sessions.enter_block(session, key, None if units is None else self._units_id)
         try:
             yield
         finally:
-            session.key, session.units, session.bystanders = None, None, frozenset()
-            ledger_sessions.publish()
+            ledger_sessions.leave_block(session)
 
     def _check_units(self, key: str, units: frozenset) -> None:
         for other, theirs in self._units.items():

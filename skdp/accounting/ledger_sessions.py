@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import threading
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,7 @@ class Token(NamedTuple):
     session: str
     path: str
     ledger: str
-    key: str | None
-    units: str | None
+    block: tuple[str, str, str | None] | None
     host: str
     temporary: bool
 
@@ -55,8 +55,9 @@ class Session:
     store : LedgerStore
     temporary : bool
         Whether the file goes when the ledger goes.
-    key, units : str or None
-        Of the disjoint block that is open.
+    block : tuple of (id, key, units) or None
+        The disjoint block that is open: its id, which the file knows as open, its key, and which check compared its
+        units.
     bystanders : frozenset of Thread
         Threads that were there before the block was, and may be busy with other rows.
     joined : bool
@@ -68,8 +69,7 @@ class Session:
     id: str
     store: LedgerStore
     temporary: bool = False
-    key: str | None = None
-    units: str | None = None
+    block: tuple[str, str, str | None] | None = None
     bystanders: frozenset[threading.Thread] = frozenset()
     joined: bool = False
     unreachable: str = ""
@@ -77,7 +77,7 @@ class Session:
     def token(self) -> Token:
         """What lets another process join."""
         terms = self.store.terms
-        return Token(self.id, str(self.store.path), terms.id, self.key, self.units, _host(), self.temporary)
+        return Token(self.id, str(self.store.path), terms.id, self.block, _host(), self.temporary)
 
     @property
     def over(self) -> bool:
@@ -92,11 +92,13 @@ class Session:
         return self.id not in self.store.refresh().open
 
     @property
-    def block(self) -> tuple[str | None, str | None]:
-        """Key and units of the block that a charge of this thread belongs to."""
-        if threading.current_thread() in self.bystanders:
+    def key_and_units(self) -> tuple[str | None, str | None]:
+        """Of the block that a charge of this thread belongs to."""
+        if self.block is None or threading.current_thread() in self.bystanders:
             return None, None
-        return self.key, self.units
+        block, key, units = self.block
+        # A worker hears of a block when an estimator arrives, and of its end from the file alone.
+        return (key, units) if block in self.store.accounts.open else (None, None)
 
 
 # ------------------------------------------------------------------ this process
@@ -117,6 +119,25 @@ def pop(session: Session) -> None:
     publish()
     with contextlib.suppress(OSError, ValueError), session.store.transaction():
         session.store.write(close=session.id)
+
+
+def enter_block(session: Session, key: str, units: str | None) -> None:
+    """Charge what follows to one key."""
+    block = uuid.uuid4().hex
+    with session.store.transaction():
+        session.store.write(open=block)
+    session.bystanders = frozenset(threading.enumerate()) - {threading.current_thread()}
+    session.block = block, key, units
+    publish()
+
+
+def leave_block(session: Session) -> None:
+    """Charge what follows to everybody."""
+    block, _, _ = session.block
+    session.block, session.bystanders = None, frozenset()
+    publish()
+    with session.store.transaction():
+        session.store.write(close=block)
 
 
 def publish() -> None:
@@ -203,7 +224,7 @@ def join(found: Iterable[Token], *, weak: bool) -> None:
             known = next((session for session in _OPEN if session.id == token.session), None)
             if known is not None:
                 if known.joined:
-                    known.key, known.units = token.key, token.units
+                    known.block = token.block and tuple(token.block)
                 continue
             session = _reached(token)
             if session is not None and not (weak and session.unreachable):
@@ -213,7 +234,7 @@ def join(found: Iterable[Token], *, weak: bool) -> None:
 def _reached(token: Token) -> Session | None:
     """The session of a token, perhaps an unreachable one; None where it is over."""
     store = LedgerStore(token.path)
-    session = Session(token.session, store, token.temporary, token.key, token.units, joined=True)
+    session = Session(token.session, store, token.temporary, token.block and tuple(token.block), joined=True)
     if not store.path.exists():
         if token.temporary and token.host == _host():
             return None
@@ -271,7 +292,7 @@ def reserve(name: str, charge: Charge, about: dict[str, Any]) -> tuple[LedgerSto
         for session in sessions:
             transactions.enter_context(session.store.transaction())
         at = now()
-        entries = [(session.store, Entry(name, at, charge, about, *session.block)) for session in sessions]
+        entries = [(session.store, Entry(name, at, charge, about, *session.key_and_units)) for session in sessions]
         new = [(store, entry) for store, entry in entries if store.admit(entry)]
         written = []
         try:

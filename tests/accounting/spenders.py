@@ -1,4 +1,4 @@
-"""The smallest spenders there are, on the import path of worker processes, and charges for books."""
+"""The smallest spender there is, and a callback that stops a net; on the import path of worker processes."""
 
 from __future__ import annotations
 
@@ -7,30 +7,8 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
-from skdp.accounting import FitBook
 from skdp.contract import Charge, Gaussian, Poisson, Touch, drive
 from skdp.releases import Spending, class_counts_queries
-
-
-def gaussian(multiplier, count=1, **more):
-    """A charge of full-batch Gaussian answers."""
-    return Charge((Touch("release", Poisson(), Gaussian((float(multiplier),)), count),), **more)
-
-
-def sgd(multiplier=1.0, rate=0.01, count=1000):
-    """A charge of subsampled ones."""
-    return Charge((Touch("gradient", Poisson(rate), Gaussian((float(multiplier),)), count),))
-
-
-def spend(charge, executed=None, n=10_000, what="release"):
-    """A whole fit, as far as its book is concerned: reserve, ask, settle."""
-    book = FitBook(what, n)
-    reservation = book.reserve(charge)
-    for touch in charge.touches:
-        for _ in range(touch.count if executed is None else executed):
-            book.spend(reservation, touch)
-    book.settle(reservation)
-    return book
 
 
 class StopAt(Callback):
@@ -76,3 +54,8 @@ class Majority(ClassifierMixin, Spending):
 
     def predict(self, X):
         return self.predict_proba(X).argmax(axis=1)
+
+
+def make_and_fit(X, y):
+    """A task of a worker that is handed no estimator."""
+    Majority(50.0).fit(X, y)

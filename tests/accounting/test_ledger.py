@@ -9,7 +9,8 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
-from spenders import Majority, gaussian, sgd, spend
+from charges import gaussian, sgd, spend
+from spenders import Majority
 
 import skdp
 from skdp.accounting import FitBook, compose, epsilon, ledger_sessions, verify

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from spenders import gaussian, spend
+from charges import gaussian, spend
 
 import skdp
 from skdp.accounting import FitBook, ledger_sessions
@@ -24,7 +24,7 @@ sys.path[:0] = [{str(HERE)!r}, {str(HERE.parents[1])!r}]
 import skdp
 from skdp.accounting import FitBook
 from skdp.exceptions import BudgetExceededError
-from spenders import gaussian, spend
+from charges import gaussian, spend
 """
 
 

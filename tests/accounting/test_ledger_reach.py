@@ -7,14 +7,15 @@ import pickle
 
 import numpy as np
 import pytest
-from joblib import parallel_config
+from charges import gaussian, spend
+from joblib import Parallel, delayed, parallel_config
 from sklearn.base import clone
 from sklearn.ensemble import BaggingClassifier, StackingClassifier, VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
-from spenders import Majority, StopAt, gaussian, spend
+from spenders import Majority, StopAt, make_and_fit
 
 import skdp
 from skdp.accounting import ledger_sessions
@@ -78,8 +79,9 @@ def test_entries_are_fits_in_worker_processes():
             fits = TOOLS["cross_validate"](2)
         with ledger.disjoint("B"):
             fits += TOOLS["BaggingClassifier"](2)
-        fits += TOOLS["cross_validate"](2)
-    assert list(ledger.table()["key"].fillna("")) == ["A"] * 2 + ["B"] * 5 + [""] * 2
+        Parallel(2)([delayed(make_and_fit)(X, Y)] * 2)  # no estimator travels, yet the workers know that B is over
+        fits += TOOLS["cross_validate"](2) + 2
+    assert list(ledger.table()["key"].fillna("")) == ["A"] * 2 + ["B"] * 5 + [""] * 4
     TOOLS["cross_validate"](2)  # outside: the workers know that it is over
     assert len(ledger.table()) == fits
     with skdp.PrivacyLedger(0.6, 1e-6) as ledger, pytest.raises(BudgetExceededError, match="would fit") as refused:
