@@ -49,7 +49,7 @@ WHOLE = {
     "global clipping (10)": clipping.Setting("global", 10.0, "global"),
 }
 ALPHAS, EPSILONS = (0.1, 0.05), (0.1, 1.0)
-GROUPS = ("sex", "race")
+GROUPS = ("sex", "race", "sex and income")
 
 
 def paces() -> dict[str, float]:
@@ -154,11 +154,17 @@ def by_group(epsilon: float, pace: float, fits: int) -> list[dict]:
     data = clipping.split(raw, "adult", 0)
     noise = clipping.noise_multiplier(data, epsilon)
     test = partial(train_test_split, test_size=0.2, random_state=0, stratify=raw[2])
+    sex, rich = raw[0]["sex"].to_numpy(), np.where(raw[2] == 1, ">50K", "<=50K")
+    kinds = dict(
+        zip(
+            GROUPS, (sex, raw[0]["race"].to_numpy(), [f"{a}, {b}" for a, b in zip(sex, rich, strict=True)]), strict=True
+        )
+    )
     rows = []
     for name, setting in WHOLE.items():
         models = [setting.fit(data, noise, pace, seed) for seed in range(fits)]
         for column in GROUPS:
-            groups = test(raw[0][column].to_numpy())[1]
+            groups = test(kinds[column])[1]
             reports = [group_report(model, data["X_test"], data["y_test"], groups) for model in models]
             middle = pd.concat(reports).groupby(level=0, sort=False).median()
             rows += [
