@@ -146,6 +146,28 @@ def mechanisms(figures: dict) -> Figure:
     return figure
 
 
+def calibration_repair(figures: dict) -> Figure:
+    """Log loss and calibration error of each contender, one column for each data set."""
+    names = list(dict.fromkeys(row["data"] for row in figures["results"]))
+    contenders = list(dict.fromkeys(row["contender"] for row in figures["results"]))[::-1]
+    figure, axes = plt.subplots(2, len(names), figsize=(2.1 * len(names) + 3.2, 5.6), sharey=True, squeeze=False)
+    for column, name in enumerate(names):
+        found = {row["contender"]: row for row in figures["results"] if row["data"] == name}
+        for axis, field, label in zip(axes[:, column], ("loss", "ece"), ("log loss", "ECE"), strict=True):
+            values = [found[contender][field] for contender in contenders]
+            colours = ["#888888" if "exact" in c else "#d1495b" if "DP" in c else "#30638e" for c in contenders]
+            axis.scatter(values, range(len(contenders)), c=colours, s=18)
+            # Global clipping may leave the panel.
+            seen = [v for c, v in zip(contenders, values, strict=True) if "global" not in c]
+            margin = 0.08 * (max(seen) - min(seen))
+            axis.set(xlabel=label, xlim=(min(min(seen), values[0]) - margin, max(seen) + margin))
+            axis.set_yticks(range(len(contenders)), contenders, fontsize=7)
+            axis.grid(alpha=0.3)
+        axes[0, column].set_title(name)
+    figure.tight_layout()
+    return figure
+
+
 def draw(name: str) -> Figure | None:
     """The plot of ``results/<name>.json``, or None where that was not measured."""
     path = RESULTS / f"{name}.json"
@@ -157,6 +179,7 @@ KINDS = {
     "speed": speed,
     "calibration": calibration,
     "clipping": clipping,
+    "calibration_repair": calibration_repair,
     "mechanisms": mechanisms,
 }
 

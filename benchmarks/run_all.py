@@ -18,6 +18,7 @@ if __name__ == "__main__":
         "calibration",
         "speed",
         "clipping",
+        "calibration_repair",
         "accuracy",
         "mechanisms",
         "rgp_memory",

@@ -6,6 +6,7 @@ from skdp.accounting.accountants import check_epsilon, delta, epsilon, resolve_d
 from skdp.accounting.book import FitBook, Reservation
 from skdp.accounting.calibration import Calibration, calibrate, delta_of, epsilon_of, noise_multiplier
 from skdp.accounting.composition import compose
+from skdp.accounting.disjoint import compose_disjoint
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict, event_from_dict, event_to_dict
 from skdp.accounting.ledger import PrivacyLedger
 from skdp.accounting.statement import PrivacyStatement
@@ -25,6 +26,7 @@ __all__ = [
     "charge_to_dict",
     "check_epsilon",
     "compose",
+    "compose_disjoint",
     "delta",
     "delta_of",
     "epsilon",

@@ -16,6 +16,7 @@ MODULES = (
     "skdp",
     "skdp.accounting",
     "skdp.audit",
+    "skdp.calibration",
     "skdp.callbacks",
     "skdp.cli",
     "skdp.contract",
