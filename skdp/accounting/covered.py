@@ -45,8 +45,8 @@ class Cover:
                 self._books[name] = book
                 return
         raise PlanViolationError(
-            f"{book.about['what'] or 'a fit'} would spend what its pipeline or search has not paid for: {charge}; the price "
-            "list of every step must follow from public parameters and the number of rows alone"
+            f"{book.about['what'] or 'a fit'} would spend what its pipeline or search has not paid for: {charge}; the "
+            "price list of every step must follow from public parameters and the number of rows alone"
         )
 
     def executed(self) -> dict[str, dict[str, int]]:

@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from skdp.metrics.losses import log_losses, squared_distances
+
 __all__ = ["ROW_SCORES", "row_scores"]
 
 # A row's log loss counts as at most so many times that of guessing all classes alike.
 _WORST_LOG_LOSS = 3.0
 
 
-def _true_class(model: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities, and a mask of the true class; rows of an unknown class have none."""
-    return model.predict_proba(X), np.asarray(y)[:, None] == np.asarray(model.classes_)[None]
+def _classified(model: Any, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities, position of the true class, and whether there is one."""
+    classes, y = np.asarray(model.classes_), np.asarray(y)
+    true = y[:, None] == classes[None]
+    return model.predict_proba(X), true.argmax(axis=1), true.any(axis=1)
 
 
 def _accuracy(model: Any, X: Any, y: Any) -> np.ndarray:
@@ -24,15 +28,14 @@ def _accuracy(model: Any, X: Any, y: Any) -> np.ndarray:
 
 
 def _log_loss(model: Any, X: Any, y: Any) -> np.ndarray:
-    proba, true = _true_class(model, X, y)
+    proba, label, known = _classified(model, X, y)
     worst = _WORST_LOG_LOSS * np.log(proba.shape[1])
-    loss = -np.log(np.maximum((proba * true).sum(axis=1), np.exp(-worst)))
-    return 1 - np.minimum(loss, worst) / worst
+    return known * (1 - np.minimum(log_losses(proba, label), worst) / worst)
 
 
 def _brier(model: Any, X: Any, y: Any) -> np.ndarray:
-    proba, true = _true_class(model, X, y)
-    return 1 - ((proba - true) ** 2).sum(axis=1) / 2
+    proba, label, known = _classified(model, X, y)
+    return known * (1 - squared_distances(proba, label) / 2)
 
 
 def _residuals(model: Any, X: Any, y: Any) -> np.ndarray:
