@@ -68,7 +68,7 @@ class LossSlopes:
         placed = np.zeros((len(rows), self.groups, len(_INVERSES)))
         where = proba.argmax(axis=1) if self.groups > 1 else 0
         placed[np.arange(len(rows)), where] = np.column_stack(slopes) / len(_INVERSES) ** 0.5
-        return placed.reshape(len(rows), -1)
+        return placed.reshape(len(rows), self.groups * len(_INVERSES))
 
 
 def root_of_slopes(slopes: np.ndarray) -> float:
