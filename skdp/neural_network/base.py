@@ -37,7 +37,13 @@ from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
-from skdp.neural_network.reading import PIXELS, encode_features, invalid_features, raise_invalid
+from skdp.neural_network.reading import (
+    PIXELS,
+    encode_features,
+    invalid_features,
+    raise_invalid,
+    vocabulary_of,
+)
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
@@ -236,7 +242,7 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
             Which costs less the larger the scale.
         """
         priced = copy.copy(self).set_params(epsilon=math.inf, noise_multiplier=None) if scale is None else self
-        missing = self._missing(public, public.vocabulary is not None)
+        missing = self._missing(public, vocabulary_of(self.module, public.input_shape) is not None)
         return draw_up(priced, public, resolve_delta(self.delta, public.n), missing, scale=scale).charge
 
     def facts_of(self, X: Any, y: Any) -> Public:
@@ -272,7 +278,7 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
         """
         work = copy.copy(self)
         check_parameters(work)
-        missing = self._missing(public, public.vocabulary is not None)
+        missing = self._missing(public, vocabulary_of(self.module, public.input_shape) is not None)
         return draw_up(work, public, resolve_delta(self.delta, public.n), missing).charge
 
     def public_facts(self, n: int, n_features: int) -> Public:

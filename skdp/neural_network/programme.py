@@ -98,7 +98,7 @@ def draw_up(
 
     epochs = None if estimator.max_epochs == "auto" else estimator.max_epochs
     given = given_settings(estimator, public)
-    mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs)
+    mu = signal_to_noise(estimator, delta, given.get("sampling_rate", 1.0), epochs, public.adjacency)
     mechanism = resolve_mechanism(estimator.mechanism)
     module = mechanism.default_module if estimator.module is None else estimator.module
     spec = resolve_module(module, public.input_shape)
@@ -142,15 +142,17 @@ def draw_up(
     )
 
 
-def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | None) -> float:
-    """Gaussian-DP parameter mu of the whole budget: 1 over the noise multiplier of one release that spends it."""
+def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | None, adjacency: str) -> float:
+    """Zero-out Gaussian-DP parameter of the whole budget: 1 over the noise multiplier of one release that spends it."""
     if estimator.epsilon is None:
         # The Gaussian limit of the steps, of a hundred where their number is automatic: it chooses learning rates,
         # not noise.
         steps = 100 if epochs is None else epochs * steps_per_epoch(rate)
         inverse_square = float(estimator.noise_multiplier) ** -2
         return rate * math.sqrt(steps * (inverse_square if rate == 1 else math.expm1(min(inverse_square, 50.0))))
-    return math.inf if math.isinf(estimator.epsilon) else 1 / noise_multiplier(estimator.epsilon, delta)
+    if math.isinf(estimator.epsilon):
+        return math.inf
+    return 1 / noise_multiplier(estimator.epsilon, delta, adjacency=adjacency)
 
 
 def given_settings(estimator: Any, public: Public) -> dict[str, Any]:

@@ -202,13 +202,14 @@ class PrivatePipeline(Pipeline):
             task, outputs = ("multiclass", k) if k > 2 else ("binary", 1)
         elif is_regressor(last) and np.ndim(y) == 2:
             outputs = np.shape(y)[1]
-        try:
-            columns = _num_features(X)
-            types = declared_types(as_table(X))
-        except (TypeError, ValueError, AttributeError, IndexError):
-            columns, types = 1, ()  # texts, images
+        shape, types = tuple(getattr(X, "shape", ())[1:]), ()
+        if len(shape) < 2:
+            try:
+                shape, types = (_num_features(X),), declared_types(as_table(X))
+            except (TypeError, ValueError, AttributeError, IndexError):
+                shape = (1,)  # texts
         n = _num_samples(X) if self.n_public is None else int(self.n_public)
-        return Public(n, (columns,), outputs, task, self.adjacency, columns=types)
+        return Public(n, shape, outputs, task, self.adjacency, columns=types)
 
     # ------------------------------------------------------------------ parts
     def _private_steps(self) -> list[StepCheck]:

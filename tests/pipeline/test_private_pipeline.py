@@ -20,7 +20,7 @@ from skdp.accounting import verify
 from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
 from skdp.exceptions import NotPrivateWarning, PlanViolationError
 from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
-from skdp.preprocessing import Column, DPFeatureRelease, DPTableVectorizer, Schema, SchemaEncoder
+from skdp.preprocessing import Column, DPFeatureRelease, DPTableVectorizer, HashingTokenizer, Schema, SchemaEncoder
 from skdp.releases import Spending
 
 
@@ -209,3 +209,12 @@ def test_a_raw_table_at_one_budget():
     known = {"age": (18, 90), "town": ["A", "B"], "since": (7000, 9000)}
     pipe.set_params(dptablevectorizer__schema=known).fit(table, y)
     assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
+
+
+def test_texts_and_images():
+    texts, y = np.array(["good film", "bad film"] * 100, dtype=object), np.array([1, 0] * 100)
+    pipe = make_private_pipeline(HashingTokenizer(), DPClassifier("text", classes=[0, 1], max_epochs=2), epsilon=4.0)
+    assert [line.name for line in pipe.fit(texts, y).privacy_.queries] == ["dpclassifier: gradient"]
+    images = np.random.default_rng(0).random((100, 1, 9, 9)).astype(np.float32)
+    pipe = make_private_pipeline(DPClassifier(classes=[0, 1]), epsilon=4.0).fit(images, y[:100])
+    assert 3.99 < pipe.privacy_.epsilon <= 4.0
