@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from skdp.contract import Public
 from skdp.nets.step_length import StepLength, capped_signal, effective_signal
 
-__all__ = ["FrozenFeatures", "full_batch_steps", "zero_linear"]
+__all__ = ["FrozenFeatures", "full_batch_steps", "sampled_steps", "zero_linear"]
 
 _MOST_STEPS = 400
 
@@ -78,3 +78,32 @@ def full_batch_steps(
     length = noise * effective_signal(public, capped_signal(public, signal)) / clip
     steps = min(_MOST_STEPS, max(least, math.ceil(length * (1 - momentum) / rate)))
     return StepLength(clip, noise, length, steps, length * (1 - momentum) / steps, momentum)
+
+
+def sampled_steps(
+    public: Public, signal: float, clip: float, noise: float, momentum: float, steps: int, batch: int
+) -> StepLength:
+    """A number of steps of a linear head on features of norm one, each on a sample of the rows.
+
+    Parameters
+    ----------
+    public : Public
+    signal : float
+        Gaussian-DP parameter of the budget times the number of rows.
+    clip : float
+        Clip norm.
+    noise : float
+        Standard deviation of the privacy noise that a weight without gradient ends with: to the budget, steps on
+        samples are worth what as many full batches are.
+    momentum : float
+        Heavy ball.
+    steps : int
+    batch : int
+        Expected number of rows in a step.
+
+    Returns
+    -------
+    StepLength
+    """
+    length = noise * effective_signal(public, capped_signal(public, signal)) / clip
+    return StepLength(clip, noise, length, steps, length * (1 - momentum) / steps, momentum, batch / public.n)

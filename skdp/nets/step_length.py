@@ -78,6 +78,8 @@ class StepLength:
     lr : float
         On the mean gradient.
     momentum : float
+    rate : float, default=1.0
+        Share of the rows in one step.
     """
 
     clip: float
@@ -86,6 +88,7 @@ class StepLength:
     steps: int
     lr: float
     momentum: float
+    rate: float = 1.0
 
 
 def step_length(public: Public, signal: float) -> StepLength:

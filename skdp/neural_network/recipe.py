@@ -74,5 +74,5 @@ def auto_recipe(public: Public, signal: float) -> Recipe:
 
 
 def full_batches(public: Public, go: StepLength) -> Recipe:
-    """Steps of a given total length in full batches, or the largest that are not too slow."""
-    return Recipe(min(1.0, _FULL_BATCH_ROWS / public.n), go.steps, go.lr, go.momentum, go.clip, 0.5)
+    """Steps of a given total length, in full batches or the largest that are not too slow, or as they say."""
+    return Recipe(min(go.rate, _FULL_BATCH_ROWS / public.n), go.steps, go.lr, go.momentum, go.clip, 0.5)
