@@ -56,10 +56,9 @@ def from_dict(kind: type[PrivacyStatement], plain: Any) -> PrivacyStatement:
         )
     plain = {**plain, **_NEW.get(version, {})}
     known, found = {f.name for f in fields(kind)}, set(plain) - {"schema", "version"}
-    if found | set(_LATER) != known:
-        raise ValueError(
-            f"malformed privacy statement: missing {sorted(known - found)}, unknown {sorted(found - known)}"
-        )
+    missing, unknown = known - found - set(_LATER), found - known
+    if missing or unknown:
+        raise ValueError(f"malformed privacy statement: missing {sorted(missing)}, unknown {sorted(unknown)}")
     values = {name: number_from_json(plain[name]) if name in _NUMBERS else plain[name] for name in found}
     _check_types(values)
     for name in ("event", "planned_event"):
