@@ -160,7 +160,7 @@ def calibration_repair(figures: dict) -> Figure:
             # Global clipping may leave the panel.
             seen = [v for c, v in zip(contenders, values, strict=True) if "global" not in c]
             margin = 0.08 * (max(seen) - min(seen))
-            axis.set(xlabel=label, xlim=(min(min(seen), values[0]) - margin, max(seen) + margin))
+            axis.set(xlabel=label, xlim=(min(values) - margin, max(seen) + margin))
             axis.set_yticks(range(len(contenders)), contenders, fontsize=7)
             axis.grid(alpha=0.3)
         axes[0, column].set_title(name)

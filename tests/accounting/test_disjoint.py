@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skdp.accounting import PrivacyStatement, compose_disjoint, verify
+from skdp.accounting import PrivacyStatement, compose, compose_disjoint, verify
 from skdp.contract import Charge, Gaussian, Poisson, Touch
 
 
@@ -16,11 +16,21 @@ def statement(noise, delta=1e-5, n=1000, **charge):
 def test_the_dearest_decides_and_both_are_named():
     dear, cheap = statement(3.0), statement(9.0, delta=1e-4, n=500)
     both = compose_disjoint([cheap, dear])
-    assert both.epsilon == dear.epsilon and both.delta == 1e-4 and both.n == 1500
+    assert both.delta == 1e-4 and both.n == 1500
+    assert both.epsilon == compose([dear], delta=1e-4).epsilon < dear.epsilon
     assert "sum 3" in both.mechanism and "sum 9" in both.mechanism and "disjoint" in both.split
     assert any("without looking" in line for line in both.assumptions)
     assert verify(both).holds
     assert PrivacyStatement.from_json(both.to_json()) == both
+
+
+def test_a_delta_for_few_rows_is_not_taken_for_many():
+    few, many = statement(9.0, delta=1e-3, n=100), statement(3.0, delta=1e-5, n=5000)
+    both = compose_disjoint([few, many])
+    assert (both.delta, both.epsilon) == (1e-5, many.epsilon)
+    assert compose_disjoint([few, many], delta=1e-4).delta == 1e-4
+    with pytest.raises(ValueError, match="delta"):
+        compose_disjoint([few, many], delta=1e-3)
 
 
 def test_one_part_is_itself():
