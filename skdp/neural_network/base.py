@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import sys
 import threading
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -17,12 +16,11 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.contract import Charge, Public
-from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
+from skdp.exceptions import PrivateBoundsWarning
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
     Journal,
@@ -33,10 +31,12 @@ from skdp.neural_network.checkpoint import (
     restore,
 )
 from skdp.neural_network.fitting import Estimates, FitRun
+from skdp.neural_network.interrupted import stopped_early, tell_interrupted
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
 from skdp.neural_network.reading import PIXELS, encode_features, invalid_features, raise_invalid
+from skdp.neural_network.ready import ReadyFit
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
@@ -132,6 +132,14 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self)
+        with self._fitting(X, y, sample_weight) as ready:
+            ready.train(context)
+        context.call_on_fit_task_end(estimator=self)
+        return self
+
+    @contextmanager
+    def _fitting(self, X: Any, y: Any, sample_weight: Any) -> Iterator[ReadyFit]:
+        """A fit whose steps the block has to run: charged for before it, stated and fitted after it."""
         work = copy.copy(self)
         check_parameters(work)
         check_callbacks(list(work.callbacks or []), work.validation_public)
@@ -146,7 +154,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
         total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme), level=5)
+        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
         path = checkpoint and checkpoint.path
         book = FitBook(f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}", problem.public.n)
         journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
@@ -157,7 +165,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         try:
             with exclusive(path):
                 refuse_to_forget(path, type(self))
-                work._train(problem, programme, given, journal, book, earlier, context=context)
+                with work._training(problem, programme, given, journal, book, earlier) as ready:
+                    yield ready
                 journal.returned()
         except BaseException:
             executed = {} if book.reservation is None else book.executed(book.reservation)
@@ -170,8 +179,6 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 del self._failed
             raise
         self.__dict__ = work.__dict__
-        context.call_on_fit_task_end(estimator=self)
-        return self
 
     @classmethod
     @one_at_a_time
@@ -204,7 +211,7 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
                 )
             programme = work._programme(problem, saved.delta, saved.estimates)
-            warn_all(public_warnings(work, problem, programme), level=4)
+            warn_all(public_warnings(work, problem, programme))
             checkpoint = find_checkpoint(work)
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
@@ -212,7 +219,9 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             book.reopen(book.reservation, programme.charge, lease=journal.lease)
             journal.write(saved.estimates, saved.training)
             work._failed = list(saved.failed)
-            work._train(problem, programme, saved.estimates, journal, book, saved.earlier, training=saved.training)
+            going_on = work._training(problem, programme, saved.estimates, journal, book, saved.earlier, saved.training)
+            with going_on as ready:
+                ready.train()
             journal.returned()
         return work
 
@@ -252,9 +261,10 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
         """
         return copy.copy(self)._problem(X, y, None).public
 
-    def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
-               earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip
-        """Reserve, release, train, settle; sets the fitted state on this working copy."""
+    @contextmanager
+    def _training(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
+                  earlier: dict | None, training: dict | None = None) -> Iterator[ReadyFit]:  # fmt: skip
+        """Reserve, release, let the block train, settle; sets the fitted state on this working copy."""
         before = getattr(self, "_weights", None) if self.warm_start else None
         if problem.classes is not None:
             self.classes_ = problem.classes
@@ -273,16 +283,17 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
                 run.know(estimates.indicators)
                 run.build_net()
         programme = run.programme
-        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings], level=6)
+        warn_all([(PrivateBoundsWarning, message) for message in estimates.warnings])
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
-        engine, executor, average = run.build(estimates)
-        complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
+        ready = ReadyFit(run, *run.build(estimates), estimates, journal, training)
+        yield ready
+        engine = ready.engine
         executed = book.settle(book.reservation)
-        if engine.interrupted_ and not complete and not _stopped_early(engine):
+        if not ready.complete and engine.interrupted_ and not stopped_early(engine):
             charged = max(run.steps_done, *(executed[touch.name] for touch in programme.plan.charge.touches))
-            _tell_interrupted(run.steps_done, charged, programme.plan.steps)
+            tell_interrupted(run.steps_done, charged, programme.plan.steps)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
@@ -385,23 +396,3 @@ def _differing(before: Public, now: Public) -> str:
 
 def _statement(plain: dict[str, Any]) -> PrivacyStatement:
     return PrivacyStatement.from_dict(plain)
-
-
-def _stopped_early(engine: Any) -> bool:
-    """Whether skorch's early stopping, which also speaks through an interrupt, ended the training."""
-    return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
-
-
-def _tell_interrupted(done: int, charged: int, planned: int) -> None:
-    """Warn about a partial model, or stop the loop of fits that this one runs in."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "joblib.parallel":
-            raise KeyboardInterrupt
-        frame = frame.f_back
-    warnings.warn(
-        f"fit interrupted after {done} of {planned} steps; the model is partial and its statement names the planned "
-        f"epsilon, and counts {charged} steps (one that was begun is spent, whether or not it reached the model)",
-        InterruptedFitWarning,
-        stacklevel=5,
-    )

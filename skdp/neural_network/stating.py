@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -20,6 +21,8 @@ from skdp.nets.step_length import count_variables
 
 __all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
+# What stands between a user's line and the frame that warns.
+_BETWEEN = ("skdp.", "contextlib", "sklearn.callback")
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
 # A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
@@ -93,10 +96,18 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     return [(WeakSignalWarning, message)]
 
 
-def warn_all(messages: list[tuple[type[Warning], str]], level: int) -> None:
-    """Show messages on the user's own line, `level` frames up."""
+def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
+    """Show messages on the user's own line."""
     for category, message in messages:
-        warnings.warn(message, category, stacklevel=level)
+        warnings.warn(message, category, stacklevel=_users_level())
+
+
+def _users_level() -> int:
+    """How many frames above the caller's the first one is that belongs to none of `_BETWEEN`."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def make_statement(estimator: Any, problem: Any, programme: Any, estimates: Any, executed: dict[str, int] | None,
