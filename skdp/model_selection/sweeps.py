@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from skdp.neural_network.together import fit_together
 __all__ = ["DPSweepCV", "fit_many"]
 
 _SCORES = (
-    "cv_results_, best_params_ and best_score_ come from exact scores on held-out rows, which no epsilon covers: keep them "
-    "to yourself, or search by skdp.model_selection.DPSearchCV"
+    "cv_results_, best_params_ and best_score_ come from exact scores on held-out rows, which no epsilon covers: keep "
+    "them to yourself, or search by skdp.model_selection.DPSearchCV"
 )
 
 
@@ -68,8 +69,8 @@ def fit_many(
     samples and its own noise, so fits that see the same rows compose like any others
     (`skdp.accounting.compose`). Batches that were shared between fits would cost a multiple of that.
 
-    Fits share their steps where `mechanism` is DP-SGD without adaptive clipping, the net is a chain of linear layers and
-    activations (``"linear"``, ``MLP(...)``, the default nets behind their features), the optimizer is gradient
+    Fits share their steps where `mechanism` is DP-SGD without adaptive clipping, the net is a chain of linear layers
+    and activations (``"linear"``, ``MLP(...)``, the default nets behind their features), the optimizer is gradient
     descent, batches are small, and sampling rate, number of steps, clipping and averaging agree. Learning rates, clip
     norms, momenta, weight decays, noise multipliers, seeds and rows may differ. All others are ordinary fits.
 
@@ -240,7 +241,8 @@ class DPSweepCV(GridSearchCV):
     def privacy_(self) -> PrivacyStatement:
         """Statement of all fits together."""
         check_is_fitted(self, "_statements")
-        return compose([PrivacyStatement.from_dict(plain) for plain in self._statements])
+        total = compose([PrivacyStatement.from_dict(plain) for plain in self._statements])
+        return replace(total, warnings=(*total.warnings, _SCORES))
 
     def _score(self, model: Any, scorer: Any, X: Any, y: Any, train: Any, test: Any, fit_time: float) -> dict:
         """What scikit-learn's own search notes down of one fit."""
