@@ -56,11 +56,11 @@ def warmed(estimator: DPClassifier, X: np.ndarray, y: np.ndarray) -> int:
     return os.getpid()
 
 
-def timed(run: object) -> float:
-    """Seconds of a call."""
-    start = time.perf_counter()
+def timed(run: object) -> tuple[float, float]:
+    """Seconds of a call, and those that this process computed."""
+    start, computed = time.perf_counter(), time.process_time()
     run()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - computed
 
 
 def compare(X: np.ndarray, y: np.ndarray, module: object, batch: int, repeats: int) -> dict[str, float]:
@@ -87,9 +87,16 @@ def compare(X: np.ndarray, y: np.ndarray, module: object, batch: int, repeats: i
     for _ in range(repeats):
         for name, run in ways.items():
             seconds[name].append(timed(run))
-    ratios = zip(seconds["grid search, 2 processes"], seconds["together"], strict=True)
-    medians = {name: round(statistics.median(found), 2) for name, found in seconds.items()}
-    return {**medians, "times as fast as 2 processes": round(statistics.median(a / b for a, b in ratios), 2)}
+    return {
+        **{name: round(statistics.median(wall for wall, _ in found), 2) for name, found in seconds.items()},
+        "times as fast as 2 processes": ratio(seconds["grid search, 2 processes"], seconds["together"], 0),
+        "computed, of 1 process": ratio(seconds["grid search, 1 process"], seconds["together"], 1),
+    }
+
+
+def ratio(slow: list, fast: list, which: int) -> float:
+    """Median over repeats of how many times as long one way takes."""
+    return round(statistics.median(a[which] / b[which] for a, b in zip(slow, fast, strict=True)), 2)
 
 
 def nothing(estimator: object, X: object, y: object) -> float:
@@ -124,6 +131,8 @@ def write(rows: list[dict], repeats: int) -> None:
         "repeats of ratios within a repeat",
         f"the machine was shared while this ran (load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores), so "
         "only ratios mean anything; ways took turns within each repeat",
+        "'computed, of 1 process' compares processor time, which other load moves little: half of it is what two "
+        "processes on two idle cores could make up for at best",
         "workers were warm, and noise was calibrated before in all processes",
     ]
     record.write("sweep", {"rows": rows, "notes": notes})

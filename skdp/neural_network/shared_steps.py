@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from skdp.contract import Answers, Query, Update, drive
 from skdp.neural_network.ready import ReadyFit
 from skdp.training import TailAverage
 from skdp.training.stacked import StackedExecutor
-from skdp.training.threads import worthwhile_threads
+from skdp.training.threads import one_thread
 
 __all__ = ["drive_all", "is_plain_descent", "train_together"]
 
@@ -38,8 +37,7 @@ def train_together(fits: Sequence[ReadyFit]) -> None:
     descent = _Descent(fits, stack.weights)
     settings, steps = fits[0].run.programme.settings, plans[0].steps
     average = TailAverage(settings.average, steps)
-    expected = max(math.ceil(fit.run.programme.settings.sampling_rate * fit.run.programme.public.n) for fit in fits)
-    with worthwhile_threads(lambda: stack.rehearse(expected)):
+    with one_thread():  # passes are small, and on a busy machine two threads mostly wait for each other
         for step in range(steps):
             asking = [plan.step(model, state) for plan, model, state in zip(plans, models, states, strict=True)]
             descent.step(step / steps, drive_all(asking, stack.answer))

@@ -256,11 +256,6 @@ class StackedExecutor:
             add_noise(total, query.values[0].sensitivity, multiplier, executor.randomness)
         return [(shaped(total, self._shapes),) for total in self._totals.float()]
 
-    def rehearse(self, rows: int) -> None:
-        """A pass on `rows` null rows for each net, thrown away; spends nothing and looks at no row."""
-        index = torch.full((len(self._executors), max(1, rows)), self._pool.null)
-        self._add(index, torch.ones(len(self._executors)), "flat")
-
     def _padded(self, chosen: list[np.ndarray]) -> Tensor:
         """Places in the pool of every fit's sample, with null rows up to the longest: (nets, rows)."""
         index = np.full((len(chosen), max(map(len, chosen))), self._pool.null)
