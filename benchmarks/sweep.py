@@ -25,7 +25,7 @@ from skdp.nets import MLP
 from skdp.neural_network import together
 
 GRID = {"lr": [0.05, 0.1, 0.2, 0.4], "max_grad_norm": [0.5, 1.0, 2.0]}
-BATCHES = (16, 64, 256, 1024)
+BATCHES = (16, 64, 256, 1024, 4096)
 STEPS = 80  # of a fit, about
 
 
@@ -76,10 +76,8 @@ def compare(X: np.ndarray, y: np.ndarray, module: object, batch: int, repeats: i
         "together": lambda: fit_many(
             estimator, [params for params in settings for _ in train], X, y, rows=train * len(settings)
         ),
-        "grid search, 2 processes": lambda: GridSearchCV(
-            estimator, GRID, cv=cv, scoring=nothing, refit=False, n_jobs=2
-        ).fit(X, y),
-        "grid search, 1 process": lambda: GridSearchCV(estimator, GRID, cv=cv, scoring=nothing, refit=False).fit(X, y),
+        "two processes": lambda: GridSearchCV(estimator, GRID, cv=cv, scoring=nothing, refit=False, n_jobs=2).fit(X, y),
+        "one process": lambda: GridSearchCV(estimator, GRID, cv=cv, scoring=nothing, refit=False).fit(X, y),
     }
     warmed(estimator, X[train[0]], y[train[0]])
     Parallel(2)(delayed(warmed)(estimator, X[train[0]], y[train[0]]) for _ in range(4))
@@ -89,8 +87,8 @@ def compare(X: np.ndarray, y: np.ndarray, module: object, batch: int, repeats: i
             seconds[name].append(timed(run))
     return {
         **{name: round(statistics.median(wall for wall, _ in found), 2) for name, found in seconds.items()},
-        "times as fast as 2 processes": ratio(seconds["grid search, 2 processes"], seconds["together"], 0),
-        "computed, of 1 process": ratio(seconds["grid search, 1 process"], seconds["together"], 1),
+        "times as fast as two": ratio(seconds["two processes"], seconds["together"], 0),
+        "computed by one": ratio(seconds["one process"], seconds["together"], 1),
     }
 
 
@@ -131,7 +129,7 @@ def write(rows: list[dict], repeats: int) -> None:
         "repeats of ratios within a repeat",
         f"the machine was shared while this ran (load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores), so "
         "only ratios mean anything; ways took turns within each repeat",
-        "'computed, of 1 process' compares processor time, which other load moves little: half of it is what two "
+        "'computed by one' compares processor time, which other load moves little: half of it is what two "
         "processes on two idle cores could make up for at best",
         "workers were warm, and noise was calibrated before in all processes",
     ]

@@ -18,7 +18,7 @@ from skdp.training.stacked import architecture
 
 __all__ = ["LARGEST_BATCH", "fit_together"]
 
-LARGEST_BATCH = 512
+LARGEST_BATCH = 1024
 """Expected rows of a step up to which fits share it; above, it costs as much as its rows do (benchmarks/sweep.py)."""
 
 # More fits than this gain nothing from each other, and all of them hold their rows until the last is charged for.
