@@ -26,6 +26,7 @@ if __name__ == "__main__":
         "ftrl",
         "plan_verdict",
         "private_search",
+        "sweep",
     ):
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=True, cwd=HERE.parent)

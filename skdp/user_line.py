@@ -8,7 +8,7 @@ import warnings
 __all__ = ["warn_user"]
 
 # What lies between a user's line and a fit: wrappers of callbacks, pipelines, searches and their workers.
-_BETWEEN = ("skdp", "sklearn", "joblib")
+_BETWEEN = ("skdp", "sklearn", "joblib", "contextlib")
 
 
 def warn_user(message: str, category: type[Warning] = UserWarning) -> None:

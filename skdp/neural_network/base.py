@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
@@ -16,14 +16,13 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import EarlyStopping
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.accounting.ledger_sessions import LedgerAware
-from skdp.contract import Charge, Plan, Public
+from skdp.contract import Charge, Public
 from skdp.contract.shown import shown
-from skdp.exceptions import InterruptedFitWarning, PrivateBoundsWarning
+from skdp.exceptions import PrivateBoundsWarning
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
     Journal,
@@ -34,6 +33,7 @@ from skdp.neural_network.checkpoint import (
     restore,
 )
 from skdp.neural_network.fitting import Estimates, FitRun
+from skdp.neural_network.interrupted import interruption, stopped_early, tell_interrupted
 from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
@@ -44,11 +44,11 @@ from skdp.neural_network.reading import (
     raise_invalid,
     vocabulary_of,
 )
+from skdp.neural_network.ready import ReadyFit
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
-from skdp.user_line import warn_user
 
 __all__ = ["DPEstimator"]
 
@@ -140,6 +140,14 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
         """
         context = self._init_callback_context(max_subtasks=None)
         context.call_on_fit_task_begin(estimator=self)
+        with self._fitting(X, y, sample_weight) as ready:
+            ready.train(context)
+        context.call_on_fit_task_end(estimator=self)
+        return self
+
+    @contextmanager
+    def _fitting(self, X: Any, y: Any, sample_weight: Any) -> Iterator[ReadyFit]:
+        """A fit whose steps the block has to run: charged for before it, stated and fitted after it."""
         work = copy.copy(self)
         check_parameters(work)
         check_callbacks(list(work.callbacks or []), work.validation_public)
@@ -166,7 +174,8 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
         try:
             with exclusive(path):
                 refuse_to_forget(path, type(self))
-                work._train(problem, programme, given, journal, book, earlier, context=context)
+                with work._training(problem, programme, given, journal, book, earlier) as ready:
+                    yield ready
                 journal.returned()
         except BaseException:
             executed = {} if book.reservation is None else book.settle(book.reservation)
@@ -179,8 +188,6 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
                 del self._failed
             raise
         self.__dict__ = work.__dict__
-        context.call_on_fit_task_end(estimator=self)
-        return self
 
     @classmethod
     @one_at_a_time
@@ -221,7 +228,9 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
             book.reopen(book.reservation, programme.charge, lease=journal.lease)
             journal.write(saved.estimates, saved.training)
             work._failed = list(saved.failed)
-            work._train(problem, programme, saved.estimates, journal, book, saved.earlier, training=saved.training)
+            going_on = work._training(problem, programme, saved.estimates, journal, book, saved.earlier, saved.training)
+            with going_on as ready:
+                ready.train()
             journal.returned()
         return work
 
@@ -303,9 +312,10 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
         blank = copy.copy(self)._problem(np.zeros((len(labels), n_features)), np.asarray(labels), None)
         return blank.public if self.adjacency == "add-remove" else replace(blank.public, n=int(n))
 
-    def _train(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
-               earlier: dict | None, *, context: Any = None, training: dict | None = None) -> None:  # fmt: skip
-        """Reserve, release, train, settle; sets the fitted state on this working copy."""
+    @contextmanager
+    def _training(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,
+                  earlier: dict | None, training: dict | None = None) -> Iterator[ReadyFit]:  # fmt: skip
+        """Reserve, release, let the block train, settle; sets the fitted state on this working copy."""
         before = getattr(self, "_weights", None) if self.warm_start else None
         if problem.classes is not None:
             self.classes_ = problem.classes
@@ -328,12 +338,13 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
         self.feature_bounds_ = estimates.feature_bounds
         self.y_bounds_ = estimates.target_bounds
         self._one_target = problem.targets.ndim == 1
-        engine, executor, average = run.build(estimates)
-        complete = run.train(engine, executor, average, estimates, journal, context=context, training=training)
+        ready = ReadyFit(run, *run.build(estimates), estimates, journal, training)
+        yield ready
+        engine = ready.engine
         executed, stop = book.settle(book.reservation), ""
-        if engine.interrupted_ and not complete and not _stopped_early(engine):
-            stop = _interruption(run.steps_done, executed, programme.plan)
-            _tell_interrupted(stop)
+        if not ready.complete and engine.interrupted_ and not stopped_early(engine):
+            stop = interruption(run.steps_done, executed, programme.plan)
+            tell_interrupted(stop)
 
         # The net that trained is thrown away: a user's forward may have left rows on it. Only its state is published.
         self._weights = {name: t.detach().cpu().numpy().copy() for name, t in engine.module_.state_dict().items()}
@@ -440,34 +451,3 @@ def _differing(before: Public, now: Public) -> str:
 
 def _statement(plain: dict[str, Any]) -> PrivacyStatement:
     return PrivacyStatement.from_dict(plain)
-
-
-def _stopped_early(engine: Any) -> bool:
-    """Whether skorch's early stopping, which also speaks through an interrupt, ended the training."""
-    return any(isinstance(c, EarlyStopping) and getattr(c, "misses_", 0) >= c.patience for _, c in engine.callbacks_)
-
-
-def _interruption(done: int, executed: dict[str, int], plan: Plan) -> str:
-    """How an interrupt left the model and what that means for the claim."""
-    partial = f"fit interrupted after {done} of {plan.steps} steps; the model is partial"
-    touches = plan.charge.touches
-    if all(executed[touch.name] == touch.count for touch in touches):
-        return (
-            f"{partial}, but every query of its plan had been answered: the statement is that of a whole fit, and its "
-            "status speaks of queries"
-        )
-    charged = max(done, *(executed[touch.name] for touch in touches))
-    return (
-        f"{partial} and its statement names the planned epsilon, and counts {charged} steps (one that was begun is "
-        "spent, whether or not it reached the model)"
-    )
-
-
-def _tell_interrupted(message: str) -> None:
-    """Warn about a partial model, or stop the loop of fits that this one runs in."""
-    frame = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "joblib.parallel":
-            raise KeyboardInterrupt
-        frame = frame.f_back
-    warn_user(message, InterruptedFitWarning)

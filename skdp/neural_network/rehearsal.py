@@ -6,7 +6,6 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from sklearn.base import clone
 
 from skdp.accounting import FitBook, ledger_sessions, resolve_delta
@@ -60,7 +59,7 @@ class Rehearsal(FitRun):
                     raise _Reached
                 return executor.answer(query)
 
-            state: dict[str, Any] = {"step": 0, "rng": np.random.default_rng(self._public_seed())}
+            state = self.first_state()
             try:
                 drive(plan.begin(executor.model, state), answer)
                 drive(plan.step(executor.model, state), answer)

@@ -29,7 +29,7 @@ def clip_factors(squared_norms: list[Tensor], bound: Any, clipping: str = "flat"
     squared_norms : list of float32 tensors of shape (batch,)
         Upper bounds on each record's squared gradient norm, one tensor per group of parameters. A record with a
         value that is not finite in any group is the null row.
-    bound : float or 0-dim tensor
+    bound : float, 0-dim tensor, or tensor of shape (batch,)
         Clip norm :math:`C \ge 0`; ``inf`` leaves all finite gradients as they are.
     clipping : {"flat", "automatic", "global", "per-layer"}
         With :math:`n_i` the norm of record i: ``"flat"`` is :math:`\min(1, C/n_i)`; ``"automatic"`` is

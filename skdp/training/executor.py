@@ -222,7 +222,7 @@ class TorchExecutor:
 
         The module's buffers come out as they went in: only bounded and noisy values leave.
         """
-        _check_noise(query)
+        check_noise(query)
         ordinal = self._spend(query.touch)
         source = self._noise_of(query, ordinal)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
@@ -312,7 +312,13 @@ class TorchExecutor:
         return captured
 
 
-def _check_noise(query: Query) -> None:
+def add_noise(flat: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
+    """Noise a clipped sum in place: standard deviation `multiplier` times `sensitivity`, and what rounding may add."""
+    if multiplier:
+        flat.add_(randomness.normal(flat.numel()).mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK))))
+
+
+def check_noise(query: Query) -> None:
     """Refuse values that the noise of the touch is not made for: they would be noised otherwise than is paid for."""
     noise = query.touch.noise
     for value in query.values:
@@ -350,9 +356,7 @@ class GradientTotal:
 
     def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> list[Tensor]:
         """The sum with noise, once."""
-        if multiplier:
-            noise = randomness.normal(self._flat.numel())
-            self._flat.add_(noise.mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK))))
+        add_noise(self._flat, sensitivity, multiplier, randomness)
         return shaped(self._flat.float(), self._shapes)
 
 

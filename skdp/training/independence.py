@@ -210,8 +210,8 @@ class _Probe:
             return self.per_example.differentiate(self._losses(x, y))
 
     def _losses(self, x: Tensor, y: Tensor, seed: int = 0) -> Tensor:
-        # torch.manual_seed asks every kind of device each time, which takes longer than a small net.
-        (torch.default_generator.manual_seed if x.device.type == "cpu" else torch.manual_seed)(seed)
+        # torch.manual_seed writes down a stack trace for every kind of accelerator, which takes longer than the pass.
+        (torch.default_generator if x.device.type == "cpu" else torch).manual_seed(seed)
         return one_loss_each(self.loss_fn(self.module(x), y), len(x))
 
     def _plain(self, x: Tensor, y: Tensor, seed: int = 0) -> tuple[Tensor, dict[str, Tensor]]:

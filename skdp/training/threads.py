@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["worthwhile_threads"]
+__all__ = ["one_thread", "worthwhile_threads"]
 
 _TRIES = 3
 _GAIN = 0.9
@@ -31,6 +31,17 @@ def worthwhile_threads(one_pass: Callable[[], object]) -> Iterator[None]:
         if given > 1:
             alone, together = (_seconds(one_pass, threads) for threads in (1, given))
             torch.set_num_threads(given if together < _GAIN * alone else 1)
+        yield
+    finally:
+        torch.set_num_threads(given)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run with one thread: for many passes on a handful of rows, which threads only wait for each other in."""
+    given = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
         yield
     finally:
         torch.set_num_threads(given)

@@ -237,8 +237,8 @@ def lines_of(function):
 
 @pytest.mark.parametrize("callbacks", [None, [Raising()]])
 def test_an_interrupt_at_any_line_of_fit_loses_no_charge(callbacks):
-    """On every line of `fit` and `_train`, once something was answered, also while a failure is counted."""
-    functions = [inspect.unwrap(DPClassifier.fit), DPClassifier._train]
+    """On every line of `fit`, `_fitting`, `_training`, once something was answered, also while a failure is counted."""
+    functions = [inspect.unwrap(f) for f in (DPClassifier.fit, DPClassifier._fitting, DPClassifier._training)]
     places = [(f.__code__, line) for f in functions for line in lines_of(f)]
     reached = 0
     for code, line in places:

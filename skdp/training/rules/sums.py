@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["SUM_SLACK", "accumulator", "add_products", "add_rows"]
+__all__ = ["SUM_SLACK", "accumulator", "add_products", "add_products_of_each", "add_rows"]
 
 RUN = 128
 TOGETHER = 8
@@ -66,3 +66,10 @@ def add_products(left: Tensor, right: Tensor, out: Tensor, positions: int = 1) -
 def add_rows(values: Tensor, out: Tensor, positions: int = 1) -> None:
     """Add the sum of rows to `out`, in runs as in `add_products`: (rows, p), (p,)."""
     add_products(values.new_ones(len(values), 1), values, out.view(1, -1), positions)
+
+
+def add_products_of_each(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """`add_products` for each of several nets: (nets, rows, p), (nets, rows, d), (nets, p, d)."""
+    for start in range(0, left.shape[1], RUN):
+        part = slice(start, start + RUN)
+        out.add_(torch.bmm(left[:, part].mT, right[:, part]))
