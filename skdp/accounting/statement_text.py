@@ -157,7 +157,7 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         yield "net", statement.net
     if len(statement.queries) > 1:
         for line in statement.queries:
-            yield "queries", _query(line, statement.unit)
+            yield "queries", query_text(line, statement.unit)
     else:
         if statement.noise_multiplier is not None:
             yield "noise multiplier", f"{statement.noise_multiplier:.6g}"
@@ -174,7 +174,8 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         yield "versions", ", ".join(f"{name} {version}" for name, version in statement.versions.items())
 
 
-def _query(line: QueryLine, unit: str) -> str:
+def query_text(line: QueryLine, unit: str) -> str:
+    """A line of the price list in words."""
     noise = "no noise" if line.noise_multiplier is None else f"noise multiplier {line.noise_multiplier:.6g}"
     noise = line.noise or noise
     count = f"{line.planned} quer{'y' if line.planned == 1 else 'ies'}"

@@ -28,6 +28,7 @@ MODULES = (
     "skdp.optimizers",
     "skdp.preprocessing",
     "skdp.releases",
+    "skdp.reporting",
     "skdp.training",
 )
 # What numpydoc asks for and this project does not, with the reason.
