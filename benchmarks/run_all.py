@@ -14,6 +14,17 @@ from pathlib import Path
 HERE = Path(__file__).parent
 
 if __name__ == "__main__":
-    for name in ("calibration", "speed", "clipping", "accuracy", "mechanisms", "rgp_memory", "rgp_accuracy", "ftrl"):
+    for name in (
+        "calibration",
+        "speed",
+        "clipping",
+        "accuracy",
+        "mechanisms",
+        "rgp_memory",
+        "rgp_accuracy",
+        "ftrl",
+        "plan_verdict",
+        "private_search",
+    ):
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=True, cwd=HERE.parent)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from skdp.accounting import PrivacyStatement
     from skdp.neural_network import DPClassifier, DPRegressor
+    from skdp.planning import plan
     from skdp.reporting import report
 
-__all__ = ["DPClassifier", "DPRegressor", "PrivacyStatement", "__version__", "report"]
+__all__ = ["DPClassifier", "DPRegressor", "PrivacyStatement", "__version__", "plan", "report"]
 __version__ = "0.1.0"
 
 _HOMES = {
     "DPClassifier": "skdp.neural_network",
     "DPRegressor": "skdp.neural_network",
     "PrivacyStatement": "skdp.accounting",
+    "plan": "skdp.planning",
     "report": "skdp.reporting",
 }
 

@@ -14,6 +14,7 @@ __all__ = [
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
     "SkdpError",
+    "SweepSpendsWarning",
     "UnsupportedEventError",
     "UnsupportedModuleError",
     "WeakPrivacyWarning",
@@ -67,3 +68,7 @@ class WeakPrivacyWarning(UserWarning):
 
 class WeakSignalWarning(UserWarning):
     """The budget is so small for so few rows, or so many columns, that noise hides what there is to learn."""
+
+
+class SweepSpendsWarning(UserWarning):
+    """Many fits on private rows are about to be made for one picture, and every one of them is spending."""

@@ -31,6 +31,8 @@ class Public:
         Columns known to hold only 0 and 1.
     vocabulary : int or None
         Number of tokens that the net looks up, where records are tokens.
+    columns : tuple of (str, str)
+        Name of every column and what its declared type says, where rows come as a table.
 
     Examples
     --------
@@ -46,6 +48,7 @@ class Public:
     unit: str = "row"
     indicators: tuple[int, ...] = ()
     vocabulary: int | None = None
+    columns: tuple[tuple[str, str], ...] = ()
 
     @property
     def indicator_mask(self) -> np.ndarray:

@@ -234,7 +234,8 @@ class DPEstimator(CallbackSupportMixin, BaseEstimator):
             Which costs less the larger the scale.
         """
         priced = copy.copy(self).set_params(epsilon=math.inf, noise_multiplier=None) if scale is None else self
-        return draw_up(priced, public, resolve_delta(self.delta, public.n), self._missing(public), scale=scale).charge
+        missing = self._missing(public, public.vocabulary is not None)
+        return draw_up(priced, public, resolve_delta(self.delta, public.n), missing, scale=scale).charge
 
     def public_facts(self, X: Any, y: Any) -> Public:
         """The public facts of a data set that the price of a fit follows from; nothing is spent.

@@ -24,7 +24,7 @@ from skdp.neural_network.reading import (
 )
 from skdp.user_line import warn_user
 
-__all__ = ["Problem", "classification_problem", "positions", "regression_problem"]
+__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
                 f"{hint}; add them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
-    n_outputs, task = (1, "binary") if len(classes) == 2 else (len(classes), "multiclass")
-    public = _public(estimator, inputs, n_outputs, task, boolean_columns(X))
+    public = declared(estimator, inputs.shape, *outputs_of(len(classes)), boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     return Problem(
         inputs, np.where(index < 0, 0, index), weights, public, classes, tuple(facts), tuple(notes), assumptions,
@@ -125,7 +124,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
     targets = y.reshape(len(y), -1)
-    public = _public(estimator, inputs, targets.shape[1], "regression", boolean_columns(X))
+    public = declared(estimator, inputs.shape, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
     return Problem(
@@ -231,7 +230,15 @@ def _position(known: dict[Any, int], label: Any) -> int:
         return -1
 
 
-def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str, booleans: tuple[int, ...]) -> Public:
+def outputs_of(classes: int) -> tuple[int, str]:
+    """Outputs of the net, and the task, for a number of classes."""
+    return (1, "binary") if classes == 2 else (classes, "multiclass")
+
+
+def declared(
+    estimator: Any, shape: tuple[int, ...], n_outputs: int, task: str, booleans: tuple[int, ...] = ()
+) -> Public:
+    """Public facts about rows of a shape, the number of rows included; `booleans` are columns of boolean type."""
     if estimator.adjacency == "add-remove":
         if estimator.n_public is None:
             raise ValueError(
@@ -244,27 +251,27 @@ def _public(estimator: Any, inputs: np.ndarray, n_outputs: int, task: str, boole
             f"{estimator.adjacency!r} the number of rows is public"
         )
     else:
-        n = len(inputs)
+        n = shape[0]
     return Public(
         n,
-        inputs.shape[1:],
+        shape[1:],
         n_outputs,
         task,
         estimator.adjacency,
-        indicators=_indicators(estimator, inputs, booleans),
+        indicators=_indicators(estimator, shape, booleans),
         vocabulary=estimator._vocabulary,
     )
 
 
-def _indicators(estimator: Any, inputs: np.ndarray, booleans: tuple[int, ...]) -> tuple[int, ...]:
+def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...]) -> tuple[int, ...]:
     """Columns known to be indicators of categories: of boolean type, or with own public bounds of (0, 1).
 
     Where bounds are private, histograms find them.
     """
     bounds = estimator.feature_bounds
-    if inputs.ndim != 2 or isinstance(bounds, str):
+    if len(shape) != 2 or isinstance(bounds, str):
         return ()
-    if bounds is None or np.shape(bounds) != (inputs.shape[-1], 2):
+    if bounds is None or np.shape(bounds) != (shape[1], 2):
         return booleans
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
 

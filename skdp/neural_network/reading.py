@@ -29,7 +29,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
     X = read_features(estimator, X, reset=reset)
     if reset:
-        estimator._vocabulary = _vocabulary(estimator.module, X.shape[1:])
+        estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
         estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
@@ -138,7 +138,7 @@ def _check_shape(rows: tuple[int, ...], fitted: tuple[int, ...]) -> None:
     raise ValueError(f"X has rows of shape {rows}, but the model was fitted on rows of shape {fitted}{hint}")
 
 
-def _vocabulary(module: Any, shape: tuple[int, ...]) -> int | None:
+def vocabulary_of(module: Any, shape: tuple[int, ...]) -> int | None:
     """Number of tokens of the embedding that the user's net begins with, where it does."""
     spec = resolve_module(module, shape)
     if isinstance(spec, TextBag):

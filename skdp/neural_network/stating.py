@@ -19,6 +19,7 @@ from skdp.exceptions import (
 )
 from skdp.nets.step_length import count_variables
 from skdp.neural_network.bounds_text import bounds_in_words
+from skdp.neural_network.prospects import hopeless_signal
 from skdp.training.supported import trainable_parameters
 from skdp.user_line import warn_user
 
@@ -27,9 +28,6 @@ __all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
 _MANY_INTEGERS = 32
-# A linear model of unit rows learns a column's weight at `signal` times its share of a row, over the number of columns,
-# in standard deviations of the noise: with half of one per column, and two for the base rate, it learns nearly nothing.
-_SIGNAL_PER_VARIABLE, _SIGNAL_OF_BASE_RATE = 0.5, 2.0
 
 
 def public_warnings(estimator: Any, problem: Any, programme: Any) -> list[tuple[type[Warning], str]]:
@@ -108,7 +106,7 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before a budget is spent on noise, from public facts alone."""
     public = programme.public
     variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
-    needed = _SIGNAL_OF_BASE_RATE + _SIGNAL_PER_VARIABLE * variables
+    needed = hopeless_signal(public)
     weakness = programme.mechanism.weakness(public, programme.scale)
     if weakness:
         return [(WeakSignalWarning, weakness)]

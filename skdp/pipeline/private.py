@@ -20,6 +20,7 @@ from skdp.accounting.shares import squared_signal
 from skdp.contract import Charge, Public
 from skdp.exceptions import NotPrivateWarning
 from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
+from skdp.preprocessing.table_layout import as_table, declared_types
 from skdp.releases.spending import check_budget
 
 __all__ = ["PrivatePipeline", "make_private_pipeline"]
@@ -203,10 +204,11 @@ class PrivatePipeline(Pipeline):
             outputs = np.shape(y)[1]
         try:
             columns = _num_features(X)
-        except TypeError:
-            columns = 1
+            types = declared_types(as_table(X))
+        except (TypeError, ValueError, AttributeError, IndexError):
+            columns, types = 1, ()  # texts, images
         n = _num_samples(X) if self.n_public is None else int(self.n_public)
-        return Public(n, (columns,), outputs, task, self.adjacency)
+        return Public(n, (columns,), outputs, task, self.adjacency, columns=types)
 
     # ------------------------------------------------------------------ parts
     def _private_steps(self) -> list[StepCheck]:
@@ -257,7 +259,7 @@ class PrivatePipeline(Pipeline):
             for name in ("delta", "adjacency", "n_public"):
                 if name in known:
                     step.set_params(**{name: getattr(self, name)})
-            if check is private[-1] and self._bounds_are_handed_over() and known.get("feature_bounds") == "private":
+            if check is private[-1] and self._takes_bounds(step):
                 step.set_params(feature_bounds=(-1.0, 1.0))
             signal = squared_signal(step.privacy_charge(public, 1.0), 1.0)
             priced.append((check, step, signal))
@@ -270,8 +272,12 @@ class PrivatePipeline(Pipeline):
                 own = scale * math.sqrt(signal / shares[check.path]) if signal else scale
             yield check.path, step, own
 
-    def _bounds_are_handed_over(self) -> bool:
-        return len(self.steps) > 1 and getattr(self.steps[-2][1], "gives_output_bounds", False)
+    def _takes_bounds(self, last: Any) -> bool:
+        """Whether the step before the last knows the range of its outputs and the last one asks for it."""
+        if len(self.steps) < 2 or not getattr(self.steps[-2][1], "gives_output_bounds", False):
+            return False
+        bounds = getattr(last, "feature_bounds", None)
+        return isinstance(bounds, str) and bounds == "private"
 
     @contextmanager
     def _one_budget(self, X: Any, y: Any) -> Iterator[None]:
@@ -299,7 +305,7 @@ class PrivatePipeline(Pipeline):
             step.set_params(**{name: value for name, value in budget.items() if name in known})
         book = FitBook(f"pipeline of {', '.join(name for name, _ in self.steps)}", public.n)
         reservation = book.reserve(total)
-        finished = False
+        finished = self._handed_over = False
         try:
             with covered(parts) as cover:
                 yield
@@ -319,7 +325,8 @@ class PrivatePipeline(Pipeline):
     def _fit(self, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         Xt = super()._fit(X, y, *args, **kwargs)
         last = self.steps[-1][1]
-        if self._bounds_are_handed_over() and last.get_params().get("feature_bounds") == "private":
+        self._handed_over = self._takes_bounds(last)
+        if self._handed_over:
             last.set_params(feature_bounds=self.steps[-2][1].output_bounds_)
         return Xt
 
@@ -330,6 +337,10 @@ class PrivatePipeline(Pipeline):
         """The statement of all steps; what they take as public, assume and warn about is named by each of them."""
         own = [step.estimator for step in check_steps(Pipeline(self.steps)) if step.verdict == CHARGED]
         own = [step.privacy_ for step in own if hasattr(step, "privacy_")]
+
+        def handed(line: str) -> bool:
+            return self._handed_over and line.startswith("feature bounds")
+
         declared = [f"that step {name!r} learns nothing from private rows" for name in self.public_steps]
         return PrivacyStatement.from_charge(
             charge,
@@ -339,7 +350,7 @@ class PrivatePipeline(Pipeline):
             n=public.n,
             target_epsilon=self.epsilon,
             certificate=certificate,
-            public=[*(line for statement in own for line in statement.public), *declared],
+            public=[*(line for statement in own for line in statement.public if not handed(line)), *declared],
             assumptions=[line for statement in own for line in statement.assumptions],
             warnings=[line for statement in own for line in statement.warnings],
             reproducible_noise=any(statement.reproducible_noise for statement in own),

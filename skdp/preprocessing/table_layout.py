@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from skdp.preprocessing.categories import keys_of
 from skdp.preprocessing.schema import Column, Schema
 from skdp.preprocessing.tables import as_array, is_named
 
-__all__ = ["TableColumn", "as_table", "known_columns", "read_table", "table_columns"]
+__all__ = ["TableColumn", "as_table", "declared_types", "known_columns", "read_table", "table_columns"]
 
 _EPOCH = np.datetime64("2000-01-01")
 _DAY = np.timedelta64(1, "D")
@@ -79,28 +79,38 @@ def as_table(X: Any) -> Any:
     return X if is_named(X) else as_array(X)
 
 
-def table_columns(table: Any, known: Mapping[str, Column]) -> list[TableColumn]:
-    """Kinds of the columns of what `as_table` gave.
+def declared_types(table: Any) -> tuple[tuple[str, str], ...]:
+    """Name of every column of what `as_table` gave, and what its declared type says: a kind, or "bool" without gaps.
 
     Raises
     ------
     ValueError
-        If knowledge is about a column that is not there, or a column is of complex numbers.
+        For complex numbers.
     """
     if is_named(table):
-        names, types = list(table.columns), list(table.dtypes)
-    else:
-        names, types = [f"x{i}" for i in range(table.shape[1])], [table.dtype] * table.shape[1]
-    absent = [name for name in known if name not in names]
+        return tuple((name, _kind(name, dtype)) for name, dtype in zip(table.columns, table.dtypes, strict=True))
+    return tuple((f"x{i}", _kind(f"x{i}", table.dtype)) for i in range(table.shape[1]))
+
+
+def table_columns(types: Iterable[tuple[str, str]], known: Mapping[str, Column]) -> list[TableColumn]:
+    """Kinds of columns by their names and declared types.
+
+    Raises
+    ------
+    ValueError
+        If knowledge is about a column that is not there.
+    """
+    types = dict(types)
+    absent = [name for name in known if name not in types]
     if absent:
         raise ValueError(f"schema names columns that the table does not have: {', '.join(map(repr, absent))}")
     columns = []
-    for name, dtype in zip(names, types, strict=True):
-        column, kind = known.get(name), _kind(name, dtype)
+    for name, dtype in types.items():
+        column, kind = known.get(name), "boolean" if dtype == "bool" else dtype
         if column is not None:
             kind = "date" if kind == "date" and column.kind == "numeric" else column.kind
         rules_out = column is not None and not column.missing
-        columns.append(TableColumn(name, kind, column, not rules_out and str(dtype) != "bool"))
+        columns.append(TableColumn(name, kind, column, not rules_out and dtype != "bool"))
     return columns
 
 
@@ -139,7 +149,7 @@ def _kind(name: str, dtype: Any) -> str:
     if text.startswith("complex"):
         raise ValueError(f"Complex data not supported: column {name!r}; pass real and imaginary parts as columns")
     if text in ("bool", "boolean", "Boolean"):
-        return "boolean"
+        return "bool" if text == "bool" else "boolean"
     if text.lower().startswith(("datetime", "date", "timedelta", "duration")):
         return "date"
     if getattr(dtype, "is_numeric", lambda: False)():

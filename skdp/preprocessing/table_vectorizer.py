@@ -19,7 +19,14 @@ from skdp.preprocessing.categories import category_of, key_of
 from skdp.preprocessing.one_hot_encoder import DELTA_SHARE, most_common, positions
 from skdp.preprocessing.private_columns import part
 from skdp.preprocessing.schema import Column
-from skdp.preprocessing.table_layout import TableColumn, as_table, known_columns, read_table, table_columns
+from skdp.preprocessing.table_layout import (
+    TableColumn,
+    as_table,
+    declared_types,
+    known_columns,
+    read_table,
+    table_columns,
+)
 from skdp.releases import Spending, bounds_queries, bounds_touches, discovery_queries, discovery_touch
 
 __all__ = ["DPTableVectorizer"]
@@ -76,9 +83,13 @@ class DPTableVectorizer(TransformerMixin, Spending):
     -----
     *Formal guarantee.* The attributes are (epsilon, delta)-differentially private for `adjacency`. Of :math:`r` columns
     a range is released by two histograms each (`skdp.releases.bounds_queries`), of :math:`c` columns categories
-    (`skdp.releases.discovery_queries`). All :math:`2r + c` histograms get noise of the same standard deviation on a
-    count, as if they were one query. Names and declared types of the columns are public, and so is everything in
-    `schema`. Each output row is computed from its own input row.
+    (`skdp.releases.discovery_queries`). Every one of these columns gets the same share of the squared signal: at noise
+    multiplier :math:`z` of the whole, counts of categories have noise of standard deviation :math:`z\sqrt{r + c}`, and
+    those of the two histograms :math:`\sqrt 2` times as much. Names and declared types of the columns are public, and
+    so is everything in `schema`. Each output row is computed from its own input row.
+
+    Numbers are mapped evenly. Quantiles of the numeric columns, for a part of the budget, made models of Adult worse,
+    and those of credit default and of hospital readmissions no better.
 
     Examples
     --------
@@ -90,6 +101,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
     >>> X.columns[:2].tolist(), [name for name in X if name.startswith("sex")]
     (['age', 'missingindicator_age'], ['sex_Female', 'sex_Male', 'sex_other'])
     """
+
+    gives_output_bounds = True
 
     def __init__(
         self,
@@ -124,16 +137,18 @@ class DPTableVectorizer(TransformerMixin, Spending):
         Returns
         -------
         Charge
-            Before a fit has seen the types of the columns, one line that costs as much as all of them.
+            Where the types of the columns are not among the public facts, one line that costs as much as all of them.
         """
-        columns = getattr(self, "_columns", None)
-        if columns is None or len(columns) != public.input_shape[-1]:
-            if len(known_columns(self.schema)) >= public.input_shape[-1]:
+        known = known_columns(self.schema)
+        if not public.columns:
+            if len(known) >= public.input_shape[-1]:
                 return Charge((), public.adjacency, public.unit)
             touch = Touch("columns", Poisson(1.0), scale and Gaussian((scale,)), 1)
             return Charge((touch,), public.adjacency, public.unit, self._delta_fail(public, scale))
-        ranges, lists = (len(self._private(kind)) for kind in ("range", "categories"))
-        share = 2 * ranges / max(2 * ranges + lists, 1)
+        columns = table_columns(public.columns, known)
+        ranges, lists = (len(_private(columns, what)) for what in ("range", "categories"))
+        # Of splits from a quarter to four times as much for a range, this lost hardly a category and no range.
+        share = ranges / max(ranges + lists, 1)
         touches = bounds_touches("column", part(scale, share / 2)) if ranges else ()
         touches += (discovery_touch("column", part(scale, 1 - share)),) if lists else ()
         return Charge(touches, public.adjacency, public.unit, self._delta_fail(public, scale) if lists else 0.0)
@@ -168,14 +183,15 @@ class DPTableVectorizer(TransformerMixin, Spending):
             raise ValueError(f"max_categories={self.max_categories!r} must be None or a whole number of at least 1")
         table = as_table(X)
         validate_data(self, X, reset=True, skip_check_array=True)
-        columns = table_columns(table, known_columns(self.schema))
+        types = declared_types(table)
+        columns = table_columns(types, known_columns(self.schema))
         cells = read_table(table, columns)
         if len(table) == 0:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required")
         self._columns = columns
         self._warn_of_identifiers()
-        public = self._public(len(table), len(columns))
-        ranges, lists = self._private("range"), self._private("categories")
+        public = self._public(len(table), len(columns), columns=types)
+        ranges, lists = _private(columns, "range"), _private(columns, "categories")
         arrays = {
             "numbers": np.column_stack([cells[i] for i in ranges] or [np.empty((len(table), 0))]),
             "keys": np.column_stack([cells[i] for i in lists] or [np.empty((len(table), 0), dtype=object)]),
@@ -258,11 +274,6 @@ class DPTableVectorizer(TransformerMixin, Spending):
         return tags
 
     # ------------------------------------------------------------------ what is private, and warnings about it
-    def _private(self, what: str) -> list[int]:
-        """Columns whose range, or whose categories, are to be released."""
-        kinds = ("numeric", "date") if what == "range" else ("categorical",)
-        return [i for i, column in enumerate(self._columns) if column.knowledge is None and column.kind in kinds]
-
     def _delta_fail(self, public: Public, scale: float | None) -> float:
         return 0.0 if scale is None else DELTA_SHARE * resolve_delta(self.delta, public.n)
 
@@ -311,6 +322,12 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self._contents, self._names = contents, tuple(names)
         self.binary_features_ = np.array(binary)
         self.output_bounds_ = np.where(self.binary_features_[:, None], (0.0, 1.0), (-1.0, 1.0))
+
+
+def _private(columns: list[TableColumn], what: str) -> list[int]:
+    """Columns whose range, or whose categories, are to be released."""
+    kinds = ("numeric", "date") if what == "range" else ("categorical",)
+    return [i for i, column in enumerate(columns) if column.knowledge is None and column.kind in kinds]
 
 
 def _known(knowledge: Column) -> Any:

@@ -86,11 +86,11 @@ class Spending(BaseEstimator):
         """Refuse impossible budgets before data is looked at."""
         check_budget(self)
 
-    def _public(self, rows: int, columns: int, **facts: Any) -> Public:
-        """The public facts of `rows` rows; their number is as declared under add-remove."""
+    def _public(self, rows: int, width: int, **facts: Any) -> Public:
+        """The public facts of `rows` rows of `width` columns; their number is as declared under add-remove."""
         n = rows if self.n_public is None else int(self.n_public)
         facts = {"n_outputs": 0, "task": "regression", **facts}
-        return Public(n, (columns,), adjacency=self.adjacency, **facts)
+        return Public(n, (width,), adjacency=self.adjacency, **facts)
 
     @contextmanager
     def _spending(

@@ -83,7 +83,7 @@ class Report:
     >>> charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000),))
     >>> made = report(PrivacyStatement.from_charge(charge, 1e-5, mechanism="dp-sgd", n=50_000))
     >>> made
-    Report('Privacy report', epsilon=1.832, covers everything that was done)
+    Report('Privacy report', epsilon=1.829, covers everything that was done)
     >>> made.html.startswith("<!DOCTYPE html>")
     True
     """

@@ -20,7 +20,7 @@ from skdp.accounting import verify
 from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
 from skdp.exceptions import NotPrivateWarning, PlanViolationError
 from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
-from skdp.preprocessing import Column, DPFeatureRelease, Schema, SchemaEncoder
+from skdp.preprocessing import Column, DPFeatureRelease, DPTableVectorizer, Schema, SchemaEncoder
 from skdp.releases import Spending
 
 
@@ -187,3 +187,22 @@ def test_params_clone_and_slices(data):
     assert clone(pipe).fit(*data).privacy_.epsilon == pipe.privacy_.epsilon
     with pytest.raises(AttributeError):
         pipe.fit_predict(*data)
+
+
+def test_a_raw_table_at_one_budget():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({
+        "age": rng.integers(18, 90, 3000), "town": rng.choice(["A", "B", None], 3000), "new": rng.random(3000) > 0.5,
+        "since": pd.to_datetime("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, 3000), "D"),
+    })  # fmt: skip
+    y = np.where(table["age"] > 50, "old", "young")
+    model = DPClassifier(classes=["old", "young"], max_epochs=40)
+    pipe = make_private_pipeline(DPTableVectorizer(), model, epsilon=2.0)
+    pipe.fit(table, y)
+    assert 1.99 < pipe.privacy_.epsilon <= 2.0 and pipe.privacy_.delta_fail > 0
+    assert pipe.score(table, y) > 0.9
+    assert not any(line.startswith("feature bounds") for line in pipe.privacy_.public)
+    assert pipe[-1].feature_bounds_.shape == (len(pipe[0].get_feature_names_out()), 2)
+    known = {"age": (18, 90), "town": ["A", "B"], "since": (7000, 9000)}
+    pipe.set_params(dptablevectorizer__schema=known).fit(table, y)
+    assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from contextlib import contextmanager
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -21,6 +22,7 @@ from skdp.contract import Frequent, Public
 from skdp.datasets import load_adult
 from skdp.exceptions import NotPrivateWarning, PrivateBoundsWarning
 from skdp.preprocessing import Column, DPTableVectorizer, Schema
+from skdp.preprocessing.table_layout import declared_types
 from skdp.releases import ArrayExecutor
 
 PUBLIC = Public(3000, (6,), 0, "regression")
@@ -198,7 +200,9 @@ def test_the_statement_meets_the_target(schema, adjacency):
 def test_the_price_is_known_before_the_types_are(schema):
     vectorizer = DPTableVectorizer(schema, epsilon=None, noise_multiplier=3.0)
     before = vectorizer.privacy_charge(PUBLIC, 3.0)
-    after = vectorizer.fit(table()).privacy_charge(PUBLIC, 3.0)
+    typed = replace(PUBLIC, columns=declared_types(table()))
+    after = vectorizer.privacy_charge(typed, 3.0)
+    assert after.event() == vectorizer.fit(table()).privacy_.event
     assert [t.name for t in before.touches] == ["columns"] and len(after.touches) >= 2
     assert sum(t.noise.combined**-2 for t in after.touches) == pytest.approx(1 / 9)
     assert after.delta_fail <= before.delta_fail
@@ -206,17 +210,17 @@ def test_the_price_is_known_before_the_types_are(schema):
     assert epsilons[0] == pytest.approx(epsilons[1], rel=1e-6)
     for charge in (before, after):
         assert charge.adjacency == "zero-out"
-    five = vectorizer.privacy_charge(PUBLIC, 15.0)
+    five = vectorizer.privacy_charge(typed, 15.0)
     assert [t.noise.combined for t in five.touches] == pytest.approx([5 * t.noise.combined for t in after.touches])
     assert DPTableVectorizer(SCHEMA).privacy_charge(PUBLIC, 1.0).touches == ()
 
 
-def test_all_histograms_get_the_same_noise():
-    vectorizer = DPTableVectorizer(epsilon=None, noise_multiplier=3.0).fit(table())
-    magnitude, ranges, categories = vectorizer.privacy_charge(PUBLIC, 3.0).touches
+def test_all_columns_get_the_same_share():
+    typed = replace(PUBLIC, columns=declared_types(table()))
+    magnitude, ranges, categories = DPTableVectorizer().privacy_charge(typed, 3.0).touches
     # Three numeric columns with two histograms each, two categorical ones.
     stds = [magnitude.noise.combined * 3**0.5, ranges.noise.combined * 3**0.5, categories.noise.combined * 2**0.5]
-    assert stds == pytest.approx([3.0 * 8**0.5] * 3)
+    assert stds == pytest.approx([3.0 * 10**0.5, 3.0 * 10**0.5, 3.0 * 5**0.5])
 
 
 ROWS = {
