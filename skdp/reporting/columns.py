@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from skdp.preprocessing import DPTableVectorizer, Schema, SchemaEncoder
-from skdp.preprocessing.table_layout import known_columns
+from skdp.preprocessing.table_layout import EPOCH, known_columns
 
 __all__ = ["ReportColumn", "columns_of", "last_step"]
 
@@ -59,7 +59,7 @@ def columns_of(model: Any) -> list[ReportColumn]:
         found = []
         for name, content in first.columns_.items():
             origin, source = (PUBLIC, known[name].source) if name in known else (RELEASED, "")
-            found.append(ReportColumn(name, _content(content), origin, source))
+            found.append(ReportColumn(name, _content(content, first.kinds_[name]), origin, source))
     else:
         found = _bare(first, last_step(model))
     return found + _target(last_step(model))
@@ -105,7 +105,10 @@ def _in_words(column: Any) -> str:
     return f"{column.low:g} to {column.high:g}{scale}{missing}"
 
 
-def _content(content: Any) -> str:
+def _content(content: Any, kind: str) -> str:
+    if kind == "date" and isinstance(content, tuple):
+        low, high = (EPOCH + np.timedelta64(round(days), "D") for days in content)
+        return f"{low} to {high}"
     if isinstance(content, tuple):
         return f"{content[0]:.6g} to {content[1]:.6g}"
     return f"categories {_listed(content)}" if len(content) else "no category has enough rows"
