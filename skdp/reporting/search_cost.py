@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
-from sklearn.model_selection import KFold, RepeatedKFold, ShuffleSplit, check_cv
+from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, RepeatedKFold, ShuffleSplit, check_cv
 from sklearn.pipeline import Pipeline
 
 from skdp.accounting import PrivacyStatement, calibrate, compose, resolve_delta
@@ -54,13 +54,12 @@ def search_cost(search: Any, refit: PrivacyStatement) -> SearchCost:
     The price lists are drawn up again from public facts. That this was done right is seen from the final fit, whose
     price list has to come out as it was stated.
     """
-    cv = search.cv
-    if not isinstance(cv, _BY_POSITION):
-        if is_classifier(search.estimator) or hasattr(cv, "split"):
-            name = type(cv).__name__ if hasattr(cv, "split") else "StratifiedKFold (scikit-learn's for classifiers)"
-            reason = f"{name} may assign rows to folds by their labels, so composing fits bounds nothing"
-            return SearchCost(None, f"{reason} (pass cv=KFold(...)); {_REMEDY}")
-        cv = check_cv(cv)
+    if type(search) not in (GridSearchCV, RandomizedSearchCV):
+        return SearchCost(None, f"which rows its fits saw is not known of a {type(search).__name__}; {_REMEDY}")
+    cv = check_cv(search.cv, [0, 1], classifier=is_classifier(search.estimator))
+    if type(cv) not in _BY_POSITION:
+        reason = f"{type(cv).__name__} may assign rows to folds by their labels, so composing fits bounds nothing"
+        return SearchCost(None, f"{reason} (pass cv=KFold(...)); {_REMEDY}")
     if refit.status != "complete":
         return SearchCost(None, f"the final fit did not end as planned; {_REMEDY}")
     sizes = [len(train) for train, _ in cv.split(np.zeros(refit.n))]

@@ -6,8 +6,10 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
 from skdp.accounting import PrivacyStatement, compose
 from skdp.accounting.statement_text import round_up
@@ -115,13 +117,26 @@ def subject_of(thing: Any) -> Subject:
 def _of_pipeline(pipeline: Pipeline) -> Subject:
     """An ordinary pipeline: each private step has a statement of its own, and others may have paid nothing."""
     check = check_pipeline(pipeline)
-    statements = [step.estimator.privacy_ for step in check.steps if hasattr(type(step.estimator), "privacy_")]
-    if not statements:
+    private = [step for step in check.steps if hasattr(type(step.estimator), "privacy_")]
+    if not private:
         raise TypeError(f"no step of this Pipeline is private ({check}); pass {_ACCEPTED}")
+    check_is_fitted(pipeline)
+    statements, silent = [], []
+    for step in private:
+        try:
+            statements.append(step.estimator.privacy_)
+        except NotFittedError:  # a column transformer fits copies
+            silent.append(step)
+    if not statements:
+        raise ValueError("the private steps of this Pipeline were fitted as copies; use skdp.pipeline.PrivatePipeline")
     alarms = [
         f"Step “{step.path}” ({type(step.estimator).__name__}) {step.reason}. What it learned went into the model, "
         "without noise and without a charge, so no figure on this page bounds what the pipeline as a whole gives away."
         for step in check.unpaid
+    ] + [
+        f"Step “{step.path}” ({type(step.estimator).__name__}) was fitted as a copy whose statement is not to be had. "
+        "The figures leave out what it spent; skdp.pipeline.PrivatePipeline counts it."
+        for step in silent
     ]
     statement = statements[0] if len(statements) == 1 else compose(statements)
     return Subject("Pipeline", statement, pipeline, tuple(alarms), check.steps)

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from page_reader import EVIL, Reader
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -135,6 +137,16 @@ def test_a_step_that_did_not_pay_is_said_loudly(quick, table):
     assert not made.to_dict()["covers_everything"] and "does not cover" in repr(made)
 
 
+@pytest.mark.filterwarnings("ignore::skdp.exceptions.PrivateBoundsWarning")
+def test_a_private_step_that_was_copied_is_named(quick, table):
+    X, y = table
+    both = ColumnTransformer([("scale", DPStandardScaler(), [0, 1])], remainder="passthrough")
+    made = skdp.report(make_pipeline(both, clone(quick)).fit(X[:1200], y[:1200]))
+    assert "columntransformer__scale" in made.alarms[0] and "leave out what it spent" in made.alarms[0]
+    with pytest.raises(NotFittedError):
+        skdp.report(make_pipeline(StandardScaler(), clone(quick)))
+
+
 def test_an_ordinary_pipeline_of_public_steps_is_covered(quick, table):
     X, y = table
     made = skdp.report(make_pipeline(FunctionTransformer(), clone(quick)).fit(X[:1200], y[:1200]))
@@ -172,6 +184,16 @@ def test_a_search_whose_folds_follow_labels_has_no_known_cost(quick, table):
     made = skdp.report(search)
     assert "not known here" in made.alarms[0] and "KFold" in made.alarms[0] and "PrivacyLedger" in made.alarms[0]
     assert made.statement.epsilon == search.best_estimator_.privacy_.epsilon
+
+
+def test_splits_of_ones_own_have_no_known_cost(regressor, table):
+    X = table[0][:400]
+    own = [(np.arange(200), np.arange(200, 400)), (np.arange(200, 400), np.arange(200))]
+    for cv, known in ((own, False), (2, True)):
+        search = GridSearchCV(clone(regressor), {"lr": [1.0]}, cv=cv).fit(X, 3 * X["age"])
+        made = skdp.report(search)
+        assert (made.statement.epsilon > search.best_estimator_.privacy_.epsilon) == known
+        assert ("not known here" in made.alarms[0]) != known
 
 
 def test_a_scaler_inside_a_search_is_seen(quick, table):
