@@ -61,6 +61,7 @@ class _Job:
     classes: tuple
     make: Callable[[Callable[[float], None]], list[Contender]]
     looked: tuple[str, ...] | None = None
+    classes_are_public: bool = True
 
 
 def run(arguments: argparse.Namespace) -> bool:
@@ -141,7 +142,8 @@ def _own(arguments: argparse.Namespace, epsilons: list[float], shown: Any) -> _J
     X_test, y_test = own.X_test[known].reset_index(drop=True), own.y_test[known].reset_index(drop=True)
     if not len(X_test):
         raise UsageError(f"none of the test rows has one of the classes {', '.join(own.classes)}")
-    return _Job(own.name, own.X_train, X_test, own.y_train, y_test, own.classes, make, own.looked)
+    return _Job(own.name, own.X_train, X_test, own.y_train, y_test, own.classes, make, own.looked,
+                own.classes_are_public)  # fmt: skip
 
 
 def _options(arguments: argparse.Namespace, share: Callable[[float], None]) -> dict[str, Any]:
@@ -227,17 +229,22 @@ def _handed_on(models: list[Contender]) -> Contender:
 
 def _save_report(arguments: argparse.Namespace, job: _Job, models: list[Contender], statement: Any) -> None:
     from skdp.reporting import report
+    from skdp.reporting.columns import READ_OFF, TARGET
 
     chosen = _handed_on(models)
-    report(
+    made = report(
         chosen.estimator,
         job.X_test,
         job.y_test,
-        path=arguments.report,
         title=f"Privacy report: {Path(job.name).name}, {chosen.name}",
         test_rows="public" if job.looked is None else "exact",
         statement=statement,
     )
+    if not job.classes_are_public:  # though the net was told them, so that a row cannot change their number
+        made = replace(
+            made, columns=tuple(replace(c, origin=READ_OFF) if c.name == TARGET else c for c in made.columns)
+        )
+    made.save(arguments.report)
 
 
 # ------------------------------------------------------------------ what the user reads

@@ -39,6 +39,7 @@ class OwnTable:
         What is public of columns.
     looked : tuple of str
         What was read off the values although it is not protected, in words.
+    classes_are_public : bool
     """
 
     name: str
@@ -49,6 +50,7 @@ class OwnTable:
     classes: tuple[str, ...]
     knowledge: Mapping[str, Column]
     looked: tuple[str, ...]
+    classes_are_public: bool
 
     @property
     def megabytes(self) -> float:
@@ -123,7 +125,7 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     classes = public_classes or _found_classes(target.name, labels)
     if not public_classes:
         looked.append(f"the classes of {target.name!r} (read off the values)")
-    return OwnTable(arguments.name, train, test, *labels, classes, knowledge, tuple(looked))
+    return OwnTable(arguments.name, train, test, *labels, classes, knowledge, tuple(looked), bool(public_classes))
 
 
 def _public_classes(given: str | None, target: ColumnFacts) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from skdp.preprocessing.table_layout import EPOCH, known_columns
 __all__ = ["ReportColumn", "columns_of", "last_step"]
 
 PUBLIC, RELEASED, UNUSED = "public", "released with noise", "not used"
+READ_OFF = "read from the rows, not protected"
+TARGET = "(target)"
 _MOST_CATEGORIES = 12
 
 
@@ -26,7 +28,7 @@ class ReportColumn:
     name : str
     content : str
         Bounds or categories, in words.
-    origin : {"public", "released with noise", "not used"}
+    origin : {"public", "released with noise", "not used", "read from the rows, not protected"}
         Where that is known from.
     source : str
         What the schema says about where its knowledge is from.
@@ -88,13 +90,13 @@ def _target(last: Any) -> list[ReportColumn]:
     if hasattr(last, "classes_"):
         given = getattr(last, "classes", None) is not None
         text = _listed(list(last.classes_))
-        return [ReportColumn("(target)", f"classes {text}", PUBLIC if given else "read from the rows, not protected")]
+        return [ReportColumn(TARGET, f"classes {text}", PUBLIC if given else READ_OFF)]
     bounds = getattr(last, "y_bounds_", None)
     if bounds is None:
         return []
     origin = RELEASED if isinstance(last.y_bounds, str) else PUBLIC
     text = "; ".join(f"{low:.6g} to {high:.6g}" for low, high in np.atleast_2d(bounds))
-    return [ReportColumn("(target)", text, origin)]
+    return [ReportColumn(TARGET, text, origin)]
 
 
 def _in_words(column: Any) -> str:

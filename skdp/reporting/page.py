@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from skdp.accounting.statement_text import figures, headline, interpretation, remarks, round_up, stopped
 from skdp.accounting.verify import NOT_CHECKED
 from skdp.reporting.charts import bars, guess, reliability
+from skdp.reporting.columns import READ_OFF
 from skdp.reporting.utility import Metric
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def _uncovered(report: Report) -> Iterator[str]:
     if report.utility is not None and not report.utility.public:
         yield f"the exact figures on {report.utility.rows} test rows in this report"
     for column in report.columns:
-        if "not protected" in column.origin:
+        if column.origin == READ_OFF:
             yield "which classes occur in the rows"
 
 

@@ -98,6 +98,7 @@ def test_everything_from_one_command(csv, quick, capsys):
     ):
         assert any(words in line for line in stated.public) and words in err
     page = open("r.html", encoding="utf-8").read()
+    assert "read from the rows, not protected" in page and "which classes occur in the rows" in page
     assert "t.csv, private default net" in page and "Not covered: computed exactly" in page
     assert f"epsilon = {round_up(together.epsilon)}" in page
     plain = json.loads(open("j.json").read())
