@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from skdp.accounting import PrivacyLedger, PrivacyStatement
     from skdp.neural_network import DPClassifier, DPRegressor
     from skdp.planning import plan
+    from skdp.reporting import report
 
-__all__ = ["DPClassifier", "DPRegressor", "PrivacyLedger", "PrivacyStatement", "__version__", "plan"]
+__all__ = ["DPClassifier", "DPRegressor", "PrivacyLedger", "PrivacyStatement", "__version__", "plan", "report"]
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "PrivacyLedger": "skdp.accounting",
     "PrivacyStatement": "skdp.accounting",
     "plan": "skdp.planning",
+    "report": "skdp.reporting",
 }
 
 

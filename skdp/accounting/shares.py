@@ -1,13 +1,15 @@
-"""How much of a budget one of several price lists takes."""
+"""How much of a budget one of several price lists takes, and one of its lines."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
+from skdp.accounting.queries import QueryLine
 from skdp.accounting.relations import gaussian_phases, leaves
 from skdp.contract import Charge
 
-__all__ = ["squared_signal"]
+__all__ = ["line_shares", "squared_signal"]
 
 
 def squared_signal(charge: Charge, scale: float) -> float:
@@ -34,7 +36,30 @@ def squared_signal(charge: Charge, scale: float) -> float:
     1.0
     """
     phases = [gaussian_phases([leaf]) for leaf in leaves(charge.event())]
-    return sum(
-        count * (scale / z) ** 2 * (1.0 if rate == 1 else rate**2 * (math.e - 1))
-        for phase in phases if phase for rate, z, count in phase
-    )  # fmt: skip
+    return sum(_signal(rate, z / scale, count) for phase in phases if phase for rate, z, count in phase)
+
+
+def line_shares(lines: Iterable[QueryLine]) -> list[float | None]:
+    """Share of the squared signal that each line of a price list takes.
+
+    Parameters
+    ----------
+    lines : iterable of QueryLine
+
+    Returns
+    -------
+    list of float or None
+        In [0, 1]; None for lines without Gaussian noise, whose price is on another scale.
+
+    Examples
+    --------
+    >>> line_shares([QueryLine("mean", 2.0, 1.0, 1, 1), QueryLine("gradient", 2.0, 1.0, 3, 3)])
+    [0.25, 0.75]
+    """
+    signals = [_signal(*line.phase("planned")) if line.noise_multiplier else None for line in lines]
+    total = math.fsum(signal for signal in signals if signal is not None)
+    return [None if signal is None else signal / total if total else 0.0 for signal in signals]
+
+
+def _signal(rate: float, multiplier: float, count: int) -> float:
+    return count / multiplier**2 * (1.0 if rate == 1 else rate**2 * (math.e - 1))

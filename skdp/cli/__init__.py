@@ -1,4 +1,4 @@
-"""The command line: ``skdp baseline`` and ``skdp verify``."""
+"""The command line: ``skdp baseline``, ``schema``, ``predict`` and ``verify``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``skdp baseline``: what private models reach on a bundled data set, and what they cost."""
+"""The command ``skdp baseline``: what private models reach on a table, and what they cost."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ import shutil
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from skdp.accounting.statement_text import round_up
 from skdp.accounting.versions import versions
-from skdp.cli.errors import UsageError
-from skdp.cli.models import check, contenders
+from skdp.cli.errors import UsageError, check_writable
+from skdp.cli.model_files import check_model_path, save_model
+from skdp.cli.models import Contender, check, contenders, table_contenders
 from skdp.cli.progress import progress
 from skdp.cli.results import Result, evaluate, table, wrapped
 from skdp.exceptions import SkdpError
@@ -27,6 +30,8 @@ __all__ = ["LOADERS", "run"]
 
 DEFAULT_EPSILON = 1.0
 NOT_A_TERMINAL = 100
+# What makes sense for a user's file alone, by the name of its argument.
+_FOR_FILES = ("target", "schema", "drop", "delimiter", "classes", "reference", "save")
 
 
 def _adult() -> tuple[Any, Any]:
@@ -40,13 +45,33 @@ def _adult() -> tuple[Any, Any]:
 LOADERS: dict[str, Callable[[], tuple[Any, Any]]] = {"adult": _adult}
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A data set as models take it, and how to make them.
+
+    `looked`: what was read off the values of a user's file although nothing protects it; None for bundled data sets,
+    whose test rows are public.
+    """
+
+    name: str
+    X_train: Any
+    X_test: Any
+    y_train: Any
+    y_test: Any
+    classes: tuple
+    make: Callable[[Callable[[float], None]], list[Contender]]
+    looked: tuple[str, ...] | None = None
+    classes_are_public: bool = True
+
+
 def run(arguments: argparse.Namespace) -> bool:
     """Train, evaluate, print.
 
     Parameters
     ----------
     arguments : argparse.Namespace
-        With `name`, `epsilon`, `delta`, `mechanism`, `device`, `seed`, `json` and `statement`.
+        With `name`, `epsilon`, `delta`, `mechanism`, `device`, `seed`, `json`, `statement`, `report`, and for files
+        `target`, `schema`, `drop`, `delimiter`, `classes`, `reference` and `save`.
 
     Returns
     -------
@@ -56,72 +81,101 @@ def run(arguments: argparse.Namespace) -> bool:
     Raises
     ------
     UsageError
-        If the data set is not a bundled one, a file cannot be written, or an estimator refuses a parameter.
+        If there is no such data set or file, a file cannot be read or written, or an estimator refuses a parameter.
     KeyboardInterrupt
         If the user interrupted a fit.
     """
-    if arguments.name not in LOADERS:
+    bundled = arguments.name in LOADERS
+    if not bundled and not Path(arguments.name).exists():
         raise UsageError(_no_such_data(arguments.name))
-    for option, path in (("--json", arguments.json), ("--statement", arguments.statement)):
-        _check_writable(option, path)
+    given = next((option for option in _FOR_FILES if bundled and getattr(arguments, option)), None)
+    if given:
+        raise UsageError(f"--{given} is for files, and {arguments.name!r} is a bundled data set")
+    _check_outputs(arguments)
     # The same budget twice would be trained, and charged, twice.
     epsilons = list(dict.fromkeys(arguments.epsilon or [DEFAULT_EPSILON]))
     try:
-        data, results, statement = _compare(arguments, epsilons)
+        with progress() as shown, _interrupts() as interrupted:
+            job = _bundled(arguments, epsilons) if bundled else _own(arguments, epsilons, shown)
+            models, results, statement = _compare(job, shown, interrupted)
     except (SkdpError, ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     except (ArithmeticError, MemoryError) as error:
         raise UsageError(f"the budget is out of the accountants' range ({error}); use a usual epsilon") from error
-
-    document = _document(arguments, data, results, statement)
-    try:
-        if arguments.statement is not None:
-            statement.save(arguments.statement)
-        if arguments.json not in (None, "-"):
-            Path(arguments.json).write_text(document, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {error.filename!r}: {error.strerror}") from error
-    if arguments.json == "-":
-        sys.stdout.write(document)
-    else:
-        print(_report(arguments, data, results, statement))
+    _write(arguments, job, models, results, statement)
     return True
 
 
-def _compare(arguments: argparse.Namespace, epsilons: list[float]) -> tuple[Any, list[Result], Any]:
-    """Data set, results, and one statement about all private models."""
-    from skdp.accounting import compose
+# ------------------------------------------------------------------ training
+def _bundled(arguments: argparse.Namespace, epsilons: list[float]) -> _Job:
     from skdp.preprocessing import SchemaEncoder
 
     data, schema = LOADERS[arguments.name]()
     encoder = SchemaEncoder(schema)
     X_train, X_test = encoder.fit_transform(data.X_train), encoder.transform(data.X_test)
+
+    def make(share: Callable[[float], None]) -> list[Contender]:
+        options = _options(arguments, share)
+        return contenders(epsilons, classes=data.classes, bounds=encoder.output_bounds_, **options)
+
+    return _Job(data.name, X_train, X_test, data.y_train, data.y_test, data.classes, make)
+
+
+def _own(arguments: argparse.Namespace, epsilons: list[float], shown: Any) -> _Job:
+    from skdp.cli.own_tables import load
+    from skdp.exceptions import PrivacyLeakWarning
+
+    shown.line(f"reading {arguments.name}")
+    own = load(arguments)
+    rows = len(own.X_train) + len(own.X_test)
+    shown.line(f"{rows} rows of {own.X_train.shape[1]} columns, {own.megabytes:.1f} MB in memory")
+    for what in own.looked:
+        remedy = "--classes" if "classes of" in what else "a file that `skdp schema FILE` makes, and --schema"
+        warnings.warn(f"{what} are not protected; pass them by {remedy}", PrivacyLeakWarning, stacklevel=2)
+
+    def make(share: Callable[[float], None]) -> list[Contender]:
+        options = _options(arguments, share)
+        reference = bool(arguments.reference)
+        return table_contenders(epsilons, classes=own.classes, knowledge=own.knowledge, reference=reference, **options)
+
+    known = own.y_test.isin(own.classes).to_numpy()
+    X_test, y_test = own.X_test[known].reset_index(drop=True), own.y_test[known].reset_index(drop=True)
+    if not len(X_test):
+        raise UsageError(f"none of the test rows has one of the classes {', '.join(own.classes)}")
+    return _Job(own.name, own.X_train, X_test, own.y_train, y_test, own.classes, make, own.looked,
+                own.classes_are_public)  # fmt: skip
+
+
+def _options(arguments: argparse.Namespace, share: Callable[[float], None]) -> dict[str, Any]:
+    names = ("delta", "mechanism", "device", "seed")
+    return {name: getattr(arguments, name) for name in names} | {"progress": share}
+
+
+def _compare(job: _Job, shown: Any, interrupted: Callable[[], bool]) -> tuple[list[Contender], list[Result], Any]:
+    """Models, results, and one statement about all private models."""
+    from skdp.accounting import compose
+
     results = []
-    with progress() as shown, _interrupts() as interrupted:
-        models = contenders(
-            epsilons,
-            delta=arguments.delta,
-            mechanism=arguments.mechanism,
-            device=arguments.device,
-            seed=arguments.seed,
-            classes=data.classes,
-            bounds=encoder.output_bounds_,
-            progress=shown.share,
-        )
-        check(models, *X_train.shape)
-        shown.expect(len(models))
-        for model in models:
-            shown.begin(model.name)
-            start = time.perf_counter()
-            model.estimator.fit(X_train, data.y_train)
-            seconds = time.perf_counter() - start
-            if interrupted():
-                raise KeyboardInterrupt
-            results.append(evaluate(model, X_test, data.y_test, data.classes, seconds))
+    models = job.make(shown.share)
+    check(models, job.X_train, job.y_train)
+    shown.expect(len(models))
+    for model in models:
+        shown.begin(model.name)
+        # An ordinary model knows no null rows.
+        rows = slice(None) if model.private or job.looked is None else job.y_train.isin(job.classes).to_numpy()
+        start = time.perf_counter()
+        model.estimator.fit(job.X_train[rows], job.y_train[rows])
+        seconds = time.perf_counter() - start
+        if interrupted():
+            raise KeyboardInterrupt
+        results.append(evaluate(model, job.X_test, job.y_test, job.classes, seconds))
     # Statements of fits without noise would only say again that these are not private.
     made = [model for model in models if hasattr(model.estimator, "privacy_")]
     covered = [model for model in made if model.private] or made
-    return data, results, compose([model.estimator.privacy_ for model in covered])
+    statement = compose([model.estimator.privacy_ for model in covered])
+    if job.looked:
+        statement = replace(statement, public=(*statement.public, *job.looked))
+    return models, results, statement
 
 
 @contextmanager
@@ -144,12 +198,61 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
+# ------------------------------------------------------------------ what is written
+def _write(arguments: argparse.Namespace, job: _Job, models: list[Contender], results: list[Result],
+           statement: Any) -> None:  # fmt: skip
+    # Ordinary models are shown on the terminal and leave no trace in a file.
+    stating = {model.name for model in models if hasattr(model.estimator, "privacy_")}
+    kept = results if job.looked is None else [result for result in results if result.model in stating]
+    document = _document(arguments, job, kept, statement)
+    try:
+        if arguments.statement is not None:
+            statement.save(arguments.statement)
+        if arguments.report is not None:
+            _save_report(arguments, job, models, statement)
+        if arguments.save is not None:
+            save_model(_handed_on(models).estimator, arguments.save)
+        if arguments.json not in (None, "-"):
+            Path(arguments.json).write_text(document, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename!r}: {error.strerror}") from error
+    if arguments.json == "-":
+        sys.stdout.write(document)
+    else:
+        print(_report(arguments, job, results, statement))
+
+
+def _handed_on(models: list[Contender]) -> Contender:
+    """The default net at the first epsilon: a choice by test figures would be one more release."""
+    return next(model for model in models if model.name.endswith("default net"))
+
+
+def _save_report(arguments: argparse.Namespace, job: _Job, models: list[Contender], statement: Any) -> None:
+    from skdp.reporting import report
+    from skdp.reporting.columns import READ_OFF, TARGET
+
+    chosen = _handed_on(models)
+    made = report(
+        chosen.estimator,
+        job.X_test,
+        job.y_test,
+        title=f"Privacy report: {Path(job.name).name}, {chosen.name}",
+        test_rows="public" if job.looked is None else "exact",
+        statement=statement,
+    )
+    if not job.classes_are_public:  # though the net was told them, so that a row cannot change their number
+        made = replace(
+            made, columns=tuple(replace(c, origin=READ_OFF) if c.name == TARGET else c for c in made.columns)
+        )
+    made.save(arguments.report)
+
+
 # ------------------------------------------------------------------ what the user reads
-def _report(arguments: argparse.Namespace, data: Any, results: list[Result], statement: Any) -> str:
+def _report(arguments: argparse.Namespace, job: _Job, results: list[Result], statement: Any) -> str:
     """Table, notes and statement, as wide as the terminal."""
     width = shutil.get_terminal_size((NOT_A_TERMINAL, 24)).columns if _has_width() else NOT_A_TERMINAL
-    title = f"{data.name}: {len(data.X_train)} training rows, {len(data.X_test)} test rows"
-    parts = [title, table(results, width), wrapped("\n".join(_notes(data, results)), width)]
+    title = f"{job.name}: {len(job.X_train)} training rows, {len(job.X_test)} test rows"
+    parts = [title, table(results, width), wrapped("\n".join(_notes(job, results)), width)]
     private = [result for result in results if result.private]
     if len(private) > 1:
         alone = ", ".join(round_up(result.epsilon) for result in private)
@@ -163,6 +266,10 @@ def _report(arguments: argparse.Namespace, data: Any, results: list[Result], sta
     parts.append(wrapped(statement.text, width))
     if arguments.statement is not None:
         parts.append(wrapped(f"Statement saved; check it with: skdp verify {arguments.statement}", width))
+    if arguments.report is not None:
+        parts.append(wrapped(f"Report about the default net saved: {arguments.report}", width))
+    if arguments.save is not None:
+        parts.append(wrapped(f"Default net saved; use it with: skdp predict {arguments.save} FILE", width))
     return "\n\n".join(parts)
 
 
@@ -174,14 +281,22 @@ def _has_width() -> bool:
     return sys.stdout.isatty() or "COLUMNS" in os.environ
 
 
-def _notes(data: Any, results: list[Result]) -> list[str]:
+def _notes(job: _Job, results: list[Result]) -> list[str]:
     """What a reader has to know about the figures."""
-    notes = [
-        f"Metrics are computed exactly on the {len(data.X_test)} rows of the public test split; on private "
-        "rows they would be releases of their own.",
-        "ECE: expected calibration error of the predicted class, 15 bins. Seconds: of the fit.",
-        "Models marked 'not private' add no noise: nobody in their training rows is protected.",
-    ]
+    if job.looked is None:
+        notes = [
+            f"Metrics are computed exactly on the {len(job.X_test)} rows of the public test split; on private "
+            "rows they would be releases of their own."
+        ]
+    else:
+        notes = [
+            f"Metrics are NOT COVERED by the statement: they are computed exactly on {len(job.X_test)} test rows, one "
+            "in five by position in the file. If these rows are private, show the metrics to nobody else.",
+            "Rows whose label is none of the classes count for nothing, and are left out of the metrics.",
+        ]
+    notes += ["ECE: expected calibration error of the predicted class, 15 bins. Seconds: of the fit."]
+    if not all(result.private for result in results):
+        notes.append("Models marked 'not private' add no noise: nobody in their training rows is protected.")
     if any(math.isfinite(result.epsilon) for result in results):
         notes.append(
             "Privacy noise is seeded by the operating system: private models differ between runs, also with --seed."
@@ -192,12 +307,13 @@ def _notes(data: Any, results: list[Result]) -> list[str]:
     return [f"- {note}" for note in notes]
 
 
-def _document(arguments: argparse.Namespace, data: Any, results: list[Result], statement: Any) -> str:
+def _document(arguments: argparse.Namespace, job: _Job, results: list[Result], statement: Any) -> str:
     """Everything as JSON text."""
+    on = "public test split, exact" if job.looked is None else "test rows by position, exact: not covered"
     document = {
         "skdp": versions().get("skdp"),
-        "data": {"name": data.name, "n_train": len(data.X_train), "n_test": len(data.X_test)},
-        "metrics_on": "public test split, exact",
+        "data": {"name": job.name, "n_train": len(job.X_train), "n_test": len(job.X_test)},
+        "metrics_on": on,
         "mechanism": arguments.mechanism,
         "device": arguments.device,
         "seed": arguments.seed,
@@ -209,24 +325,20 @@ def _document(arguments: argparse.Namespace, data: Any, results: list[Result], s
 
 # ------------------------------------------------------------------ requests that make no sense
 def _no_such_data(name: str) -> str:
-    return f"""{name!r} is not a bundled data set; there is: {", ".join(LOADERS)}.
-This command does not read tables of your own yet: it cannot know what is public about them.
-In Python, write that down as a schema, and train on the encoded table:
-
-    schema = Schema([Column("age", low=0, high=120), Column("sex", categories=("F", "M"), missing=True)])
-    table = pandas.read_csv("table.csv")
-    encoder = SchemaEncoder(schema).fit(table)
-    net = DPClassifier(epsilon=1.0, feature_bounds=encoder.output_bounds_, classes=["no", "yes"])
-    print(net.fit(encoder.transform(table), table["bought"]).privacy_.text)
-
-with `from skdp import DPClassifier` and `from skdp.preprocessing import Column, Schema, SchemaEncoder`."""
+    return (
+        f"{name!r} is neither a file nor a bundled data set; there is: {', '.join(LOADERS)}. For a table of your own:\n"
+        "    skdp schema table.csv --out schema.json     (then write down what is public)\n"
+        "    skdp baseline table.csv --target COLUMN --schema schema.json"
+    )
 
 
-def _check_writable(option: str, path: str | None) -> None:
-    """Refuse a path that cannot be written before minutes are spent on training."""
-    if path is None or (option == "--json" and path == "-"):
-        return
-    target = Path(path)
-    folder = target.parent
-    if target.is_dir() or not folder.is_dir() or not os.access(target if target.exists() else folder, os.W_OK):
-        raise UsageError(f"{option} {path!r} cannot be written: it must name a file in an existing, writable folder")
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be written before minutes are spent on training."""
+    for option in ("json", "statement", "report", "save"):
+        path = getattr(arguments, option)
+        if path is not None and (option, path) != ("json", "-"):
+            check_writable(f"--{option}", path)
+    if arguments.save is not None:
+        check_model_path(arguments.save)
+    if arguments.report is not None and Path(arguments.report).suffix.lower() not in (".html", ".htm", ".json"):
+        raise UsageError(f"--report {arguments.report!r} must end in .html or .json")

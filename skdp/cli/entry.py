@@ -7,9 +7,10 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from skdp.accounting.versions import versions
-from skdp.cli import baseline, verify
+from skdp.cli import baseline, predict, schema, verify
 from skdp.cli.errors import UsageError
 
 __all__ = ["main"]
@@ -62,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skdp",
-        description="Differentially private learning: train baselines, check privacy statements.",
+        description="Differentially private learning: train baselines, predict, check privacy statements.",
         epilog="Exit status: 0 success, 1 a statement does not hold, 2 a request that makes no sense, 130 interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"skdp {versions().get('skdp', '(not installed)')}")
@@ -70,12 +71,31 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser(
         "baseline",
-        help="train private and ordinary models on a bundled data set and compare them",
-        description="Train a majority-class predictor and a logistic regression (both not private), a "
-        "private linear model and the private default net; print their test metrics, and one privacy "
-        "statement for all private models together.",
+        help="train private models on a table and compare them",
+        description="Train a private linear model and the private default net; print their test metrics, and one "
+        "privacy statement for all private models together. A bundled data set is public, and a majority-class "
+        "predictor and a logistic regression (both not private) are trained for comparison; for a file they need "
+        "--reference.",
     )
-    train.add_argument("name", metavar="NAME", help=f"bundled data set: {', '.join(baseline.LOADERS)}")
+    train.add_argument(
+        "name", metavar="NAME|FILE", help=f"bundled data set ({', '.join(baseline.LOADERS)}), or a CSV or Parquet file"
+    )
+    own = train.add_argument_group("for files")
+    own.add_argument("--target", metavar="COLUMN", help="column to be predicted")
+    own.add_argument("--schema", metavar="PATH", help="what is public about the columns; see `skdp schema`")
+    own.add_argument(
+        "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
+    )
+    own.add_argument("--classes", metavar="A,B,..", help="public list of classes; read off the target when left out")
+    _add_delimiter(own)
+    own.add_argument(
+        "--reference",
+        action="store_true",
+        help="also train models without privacy, and print their figures to the terminal only",
+    )
+    own.add_argument(
+        "--save", metavar="PATH", help="save the private default net, as .joblib or .skops, for `skdp predict`"
+    )
     train.add_argument(
         "--epsilon",
         type=_epsilon,
@@ -107,7 +127,32 @@ def _parser() -> argparse.ArgumentParser:
         help="write results and statement as JSON to PATH, or to standard output in place of the table",
     )
     train.add_argument("--statement", metavar="PATH", help="save the composed privacy statement for `skdp verify`")
+    train.add_argument("--report", metavar="PATH", help="save a report about the default net, as .html or .json")
     train.set_defaults(run=baseline.run)
+
+    describe = commands.add_parser(
+        "schema",
+        help="write a schema file with a table's column names, to be filled with what is public",
+        description="Write names and declared types of a table's columns, and no value, as a schema file to be filled "
+        "with public knowledge: what is public costs no privacy, and what was read off the rows must not stand "
+        "there.",
+    )
+    describe.add_argument("file", metavar="FILE", help="a CSV or Parquet file")
+    describe.add_argument("--out", metavar="PATH", help="where to write it (default: standard output)")
+    _add_delimiter(describe)
+    describe.set_defaults(run=schema.run)
+
+    use = commands.add_parser(
+        "predict",
+        help="predict the rows of a table by a saved model",
+        description="Predict the rows of a table by a model that `skdp baseline --save` wrote, as CSV. Opening a "
+        "pickle (.joblib) runs the code in it: open only what you or people you trust have saved.",
+    )
+    use.add_argument("model", metavar="MODEL", help="a model saved as .joblib or .skops")
+    use.add_argument("file", metavar="FILE", help="a CSV or Parquet file")
+    use.add_argument("--out", metavar="PATH", help="where to write predictions (default: standard output)")
+    _add_delimiter(use)
+    use.set_defaults(run=predict.run)
 
     check = commands.add_parser(
         "verify",
@@ -118,6 +163,10 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("statement", metavar="STATEMENT.json", help="a statement saved by --statement or .save(path)")
     check.set_defaults(run=verify.run)
     return parser
+
+
+def _add_delimiter(parser: Any) -> None:
+    parser.add_argument("--delimiter", metavar="MARK", help="between the cells of a CSV file (default: a comma)")
 
 
 def _epsilon(text: str) -> float:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Contender", "check", "contenders"]
+__all__ = ["Contender", "check", "contenders", "table_contenders"]
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,8 @@ def contenders(
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.linear_model import LogisticRegression
-    from skorch.callbacks import Callback
 
     from skdp import DPClassifier
-    from skdp.nets import Linear
-
-    class Report(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            progress(min(1.0, len(net.history) / net.max_epochs))
 
     def private(module, epsilon):
         return DPClassifier(
@@ -82,13 +76,85 @@ def contenders(
             classes=list(classes),
             device=device,
             random_state=seed,
-            callbacks=[Report()],
+            callbacks=[_reporter(progress)],
         )
 
     models = [
         Contender("majority class", DummyClassifier(strategy="prior"), private=False),
         Contender("logistic regression", LogisticRegression(max_iter=2000), private=False),
     ]
+    return models + _private_models(epsilons, private)
+
+
+def table_contenders(
+    epsilons: Sequence[float],
+    *,
+    delta: float | str,
+    mechanism: str,
+    device: str,
+    seed: int | None,
+    classes: Sequence[str],
+    knowledge: Mapping[str, Any],
+    reference: bool,
+    progress: Callable[[float], None],
+) -> list[Contender]:
+    """Models for a table as it is: pipelines that pay for what they learn of its columns from the same budget.
+
+    Parameters
+    ----------
+    epsilons : sequence of float
+        One private linear model and one private default net for each.
+    delta : float or "auto"
+    mechanism, device : str
+    seed : int or None
+        Of initial weights.
+    classes : sequence of str
+        All other labels are those of null rows.
+    knowledge : mapping of str to Column
+        What is public of columns.
+    reference : bool
+        Whether to add ordinary models, which protect nobody.
+    progress : callable
+        Told the share of the running fit that is done.
+
+    Returns
+    -------
+    list of Contender
+    """
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    from skdp import DPClassifier
+    from skdp.pipeline import make_private_pipeline
+    from skdp.preprocessing import DPTableVectorizer
+
+    def private(module, epsilon):
+        net = DPClassifier(
+            module,
+            mechanism=mechanism,
+            classes=list(classes),
+            on_invalid="null",
+            device=device,
+            random_state=seed,
+            callbacks=[_reporter(progress)],
+        )
+        return make_private_pipeline(DPTableVectorizer(dict(knowledge)), net, epsilon=epsilon, delta=delta)
+
+    models = []
+    if reference:
+        exact = make_pipeline(DPTableVectorizer(dict(knowledge), epsilon=math.inf), LogisticRegression(max_iter=2000))
+        models = [
+            Contender("majority class", DummyClassifier(strategy="prior"), private=False),
+            Contender("logistic regression", exact, private=False),
+        ]
+    return models + _private_models(epsilons, private)
+
+
+def _private_models(epsilons: Sequence[float], private: Callable) -> list[Contender]:
+    from skdp.nets import Linear
+
+    models = []
     for epsilon in epsilons:
         # Without noise the same estimators are ordinary models, and must not be called anything else.
         noisy = math.isfinite(epsilon)
@@ -97,14 +163,25 @@ def contenders(
     return models
 
 
-def check(models: Sequence[Contender], n: int, n_features: int) -> None:
+def _reporter(progress: Callable[[float], None]) -> Any:
+    """A callback that tells the share of a fit that is done."""
+    from skorch.callbacks import Callback
+
+    class Report(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            progress(min(1.0, len(net.history) / net.max_epochs))
+
+    return Report()
+
+
+def check(models: Sequence[Contender], X: Any, y: Any) -> None:
     """Refuse what a private model would refuse at its fit, before any model is trained.
 
     Parameters
     ----------
     models : sequence of Contender
-    n, n_features : int
-        Public shape of the training rows.
+    X, y : table or array
+        Training rows, of which the shape and the types of columns are used.
 
     Raises
     ------
@@ -119,12 +196,18 @@ def check(models: Sequence[Contender], n: int, n_features: int) -> None:
     from skdp.neural_network.devices import resolve_device
     from skdp.neural_network.parameters import check_parameters
     from skdp.neural_network.programme import draw_up
+    from skdp.pipeline import PrivatePipeline
 
+    n, n_features = X.shape
     public = Public(n=n, input_shape=(n_features,), n_outputs=1, task="binary")
     for estimator in (model.estimator for model in models):
-        if isinstance(estimator, DPEstimator):
-            check_parameters(estimator)
-            if estimator.device != "auto":  # which is always there, and needs the rows to choose
-                torch.empty(1, device=resolve_device(estimator.device, None, None))
+        last = estimator.steps[-1][1] if isinstance(estimator, PrivatePipeline) else estimator
+        if isinstance(last, DPEstimator):
+            check_parameters(last)
+            if last.device != "auto":  # which is always there, and needs the rows to choose
+                torch.empty(1, device=resolve_device(last.device, None, None))
+        if isinstance(estimator, PrivatePipeline):
+            estimator.privacy_charge(estimator.public_facts(X, y), 1.0)
+        elif isinstance(estimator, DPEstimator):
             # The noise is remembered by calibration, so the fit does not look for it again.
             draw_up(estimator, public, resolve_delta(estimator.delta, n), ())

@@ -24,7 +24,9 @@ class Result:
     ----------
     model : str
     private : bool
-    accuracy, roc_auc, log_loss, expected_calibration_error : float
+    accuracy, log_loss, expected_calibration_error : float
+    roc_auc : float or None
+        None where the test rows lack a class.
     seconds : float
     epsilon : float
         Infinite where the model is not private.
@@ -34,7 +36,7 @@ class Result:
     model: str
     private: bool
     accuracy: float
-    roc_auc: float
+    roc_auc: float | None
     log_loss: float
     expected_calibration_error: float
     seconds: float
@@ -60,7 +62,7 @@ class Result:
         scores = (self.accuracy, self.roc_auc, self.log_loss, self.expected_calibration_error)
         return (
             self.model if self.private else f"{self.model} (not private)",
-            *(f"{score:.4f}" for score in scores),
+            *("-" if score is None else f"{score:.4f}" for score in scores),
             f"{self.seconds:.1f}",
             "inf" if math.isinf(self.epsilon) else round_up(self.epsilon),
             "-" if self.delta is None else round_up(self.delta),
@@ -68,7 +70,7 @@ class Result:
 
 
 def evaluate(model: Contender, X: Any, y: Any, classes: Sequence[Any], seconds: float) -> Result:
-    """Metrics of a fitted two-class model on test rows; they are exact, so those rows must be public.
+    """Metrics of a fitted model on test rows; they are exact, so on private rows nothing covers them.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ def evaluate(model: Contender, X: Any, y: Any, classes: Sequence[Any], seconds: 
         Fitted, with ``predict_proba``; a private one with ``privacy_``.
     X, y : array-like
         Test rows and labels.
-    classes : sequence of length 2
+    classes : sequence
         Labels, sorted.
     seconds : float
         What the fit took.
@@ -85,18 +87,16 @@ def evaluate(model: Contender, X: Any, y: Any, classes: Sequence[Any], seconds: 
     -------
     Result
     """
-    from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
+    from skdp.reporting.utility import classification_scores
 
-    from skdp.metrics import expected_calibration_error
-
-    proba = model.estimator.predict_proba(X)
+    scores = classification_scores(y, model.estimator.predict(X), model.estimator.predict_proba(X), classes)
     return Result(
         model=model.name,
         private=model.private,
-        accuracy=float(accuracy_score(y, model.estimator.predict(X))),
-        roc_auc=float(roc_auc_score(y == classes[1], proba[:, 1])),
-        log_loss=float(log_loss(y, proba, labels=list(classes))),
-        expected_calibration_error=expected_calibration_error(y, proba, labels=list(classes)),
+        accuracy=scores["Accuracy"],
+        roc_auc=scores["ROC AUC"],
+        log_loss=scores["Log loss"],
+        expected_calibration_error=scores["ECE"],
         seconds=seconds,
         epsilon=float(model.estimator.privacy_.epsilon) if model.private else math.inf,
         delta=float(model.estimator.privacy_.delta) if model.private else None,

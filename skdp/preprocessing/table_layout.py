@@ -14,9 +14,9 @@ from skdp.preprocessing.categories import keys_of
 from skdp.preprocessing.schema import Column, Schema
 from skdp.preprocessing.tables import as_array, is_named
 
-__all__ = ["TableColumn", "as_table", "declared_types", "known_columns", "read_table", "table_columns"]
+__all__ = ["EPOCH", "TableColumn", "as_table", "declared_types", "known_columns", "read_table", "table_columns"]
 
-_EPOCH = np.datetime64("2000-01-01")
+EPOCH = np.datetime64("2000-01-01")
 _DAY = np.timedelta64(1, "D")
 
 
@@ -44,7 +44,7 @@ class TableColumn:
         if self.kind == "categorical":
             return keys_of(self.name, values)
         if self.kind == "date" and values.dtype.kind in "mM":
-            since = values - _EPOCH if values.dtype.kind == "M" else values
+            since = values - EPOCH if values.dtype.kind == "M" else values
             return since / _DAY  # NaT is NaN
         if values.dtype.kind in "fiub":
             with np.errstate(over="ignore"):

@@ -72,6 +72,8 @@ class DPTableVectorizer(TransformerMixin, Spending):
     privacy_ : PrivacyStatement
     columns_ : dict of str to (tuple or list)
         Range or categories of each column, public or released, as `schema` takes them.
+    kinds_ : dict of str to {"numeric", "date", "boolean", "categorical"}
+        Of each column, by its declared type and public knowledge.
     output_bounds_ : ndarray of shape (n_outputs, 2)
         (0, 1) for indicators, (-1, 1) for numbers, as ``feature_bounds`` of a model that is given an array.
     binary_features_ : ndarray of bool of shape (n_outputs,)
@@ -301,6 +303,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
         """Contents and names of the outputs: a range, keys of categories, or None for a column of 0 and 1."""
         contents, names, binary = [], [], []
         self.columns_ = {}
+        self.kinds_ = {column.name: column.kind for column in self._columns}
         for i, column in enumerate(self._columns):
             content = found.get(i) if column.knowledge is None else _known(column.knowledge)
             name = column.name

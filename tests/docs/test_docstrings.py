@@ -31,6 +31,7 @@ MODULES = (
     "skdp.planning",
     "skdp.preprocessing",
     "skdp.releases",
+    "skdp.reporting",
     "skdp.training",
 )
 # What numpydoc asks for and this project does not, with the reason.
