@@ -30,8 +30,8 @@ _BY_LINE = (
     "through. Equal shares reveal equally much."
 )
 _BY_CHARGE = (
-    "Epsilon of each charge by itself. Charges add up to less than the sum of their epsilons; what they come to is in "
-    "the column “epsilon so far”."
+    "Epsilon of each charge by itself. These figures do not simply add up: what the charges come to together is in the "
+    "column “epsilon so far”."
 )
 
 
@@ -83,7 +83,7 @@ class Report:
     >>> charge = Charge((Touch("gradient", Poisson(0.01), Gaussian((1.0,)), 1000),))
     >>> made = report(PrivacyStatement.from_charge(charge, 1e-5, mechanism="dp-sgd", n=50_000))
     >>> made
-    Report('Privacy report', epsilon=1.829, covers everything that was done)
+    Report('Privacy report', epsilon=1.829, covers everything in it)
     >>> made.html.startswith("<!DOCTYPE html>")
     True
     """
@@ -102,6 +102,11 @@ class Report:
     created: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).date().isoformat())
 
     @property
+    def covered(self) -> bool:
+        """Whether the statement covers everything in the report, figures on test rows included."""
+        return not self.alarms and (self.utility is None or self.utility.public)
+
+    @property
     def html(self) -> str:
         """One self-contained page, without scripts."""
         return page(self)
@@ -116,7 +121,7 @@ class Report:
             "about": self.kind,
             "created": self.created,
             "headline": headline(self.statement),
-            "covers_everything": not self.alarms,
+            "covers_everything": self.covered,
             "not_covered": list(self.alarms),
             "attack_accuracy": self.statement.attack_accuracy,
             "budget": [vars(line) for line in self.budget],
@@ -158,8 +163,9 @@ class Report:
         Path(path).write_text(text, encoding="utf-8")
 
     def __repr__(self) -> str:
-        covers = "does not cover everything that was done" if self.alarms else "covers everything that was done"
-        return f"Report({self.title!r}, epsilon={round_up(self.statement.epsilon)}, {covers})"
+        covers = "covers" if self.covered else "does not cover"
+        epsilon = round_up(self.statement.epsilon)
+        return f"Report({self.title!r}, epsilon={epsilon}, {covers} everything in it)"
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, so that its style and a notebook's leave each other alone."""

@@ -54,6 +54,7 @@ def test_exact_figures_are_not_covered_unless_the_rows_are_public(classifier, ta
     assert "Not covered: computed exactly, without noise, on 300 test rows" in told(private)
     assert "the exact figures on 300 test rows in this report" in told(private)
     assert "declared public" in told(public) and "exact figures on 300" not in told(public)
+    assert public.covered and not private.covered and "does not cover" in repr(private)
     assert public.to_dict()["utility"]["test_rows"] == "public" != private.to_dict()["utility"]["test_rows"]
 
 
