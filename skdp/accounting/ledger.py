@@ -60,8 +60,9 @@ class PrivacyLedger:
         What neighbours differ in; the first charge decides when None.
     unit : str, optional
         ``"row"`` or ``"feature row"``; the first charge decides when None.
-    delta_fail : float, default=0
-        Share of delta that is set aside for releases with thresholds that may fail.
+    delta_fail : float, optional
+        Part of delta that is set aside for releases with thresholds that may fail, as those of categories; half of it
+        when None, which costs next to nothing in epsilon.
 
     Attributes
     ----------
@@ -348,13 +349,14 @@ def _new_terms(asked: dict[str, Any], order: Any) -> Terms:
     mode = asked["mode"] or ADAPTIVE
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} must be one of {', '.join(MODES)}")
-    epsilon, delta, fail = asked["epsilon"], asked["delta"], asked["delta_fail"] or 0.0
+    epsilon, delta, fail = asked["epsilon"], asked["delta"], asked["delta_fail"]
     if epsilon is not None:
         epsilon = check_epsilon(epsilon)
     if not is_real(delta) or not 0 < delta < 1:
         raise ValueError(
             f"delta={delta!r} must be a number in (0, 1), far below one over the number of rows, for instance 1e-6"
         )
+    fail = delta / 2 if fail is None else fail
     if not is_real(fail) or not 0 <= fail < delta:
         raise ValueError(f"delta_fail={fail!r} must be 0 or more and below delta={delta!r}")
     if asked["adjacency"] is not None:
