@@ -25,7 +25,7 @@ def interval_coverage(y_true, intervals, *, sample_weight=None):
 
     Notes
     -----
-    Computed exactly: on private records it is not private; `PrivateScore("coverage")` is.
+    Computed exactly: on private records it is not private.
 
     Examples
     --------
