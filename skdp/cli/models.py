@@ -207,7 +207,7 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> None:
             if last.device != "auto":  # which is always there, and needs the rows to choose
                 torch.empty(1, device=resolve_device(last.device, None, None))
         if isinstance(estimator, PrivatePipeline):
-            estimator.privacy_charge(estimator.public_facts(X, y), 1.0)
+            estimator.privacy_charge(estimator.facts_of(X, y), 1.0)
         elif isinstance(estimator, DPEstimator):
             # The noise is remembered by calibration, so the fit does not look for it again.
             draw_up(estimator, public, resolve_delta(estimator.delta, n), ())
