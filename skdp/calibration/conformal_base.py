@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -15,6 +14,7 @@ from skdp.calibration.prefit import PrefitSpending
 from skdp.contract import Charge, Public, drive
 from skdp.exceptions import WeakSignalWarning
 from skdp.metrics.private_rows import ROW_BY_ROW, PrivateRows
+from skdp.user_line import warn_user
 
 __all__ = ["ConformalSpending"]
 
@@ -54,17 +54,16 @@ class ConformalSpending(PrefitSpending):
     def _find_threshold(self, rows: PrivateRows, score: Callable[[np.ndarray], np.ndarray], top: float) -> None:
         public, n_is_public = self._public(*rows.values.shape), self.adjacency != "add-remove"
         with self._spending(
-            public, {"rows": rows.values}, rows.null, facts=rows.facts, assumptions=[ROW_BY_ROW, _EXCHANGEABLE], level=5
+            public, {"rows": rows.values}, rows.null, facts=rows.facts, assumptions=[ROW_BY_ROW, _EXCHANGEABLE]
         ) as (executor, touches):  # fmt: skip
             (touch,) = touches.values()
             q, margin, _, _ = rule(touch, public.n, self.alpha, n_is_public)
             if q * (public.n + 1) + margin > public.n:
                 least = math.ceil(2 * (1 + margin) / self.alpha)
-                warnings.warn(
+                warn_user(
                     f"{public.n} rows are too few for alpha={self.alpha:g} at this budget: nothing can be left "
                     f"out. Give more rows (about {least}), or a larger epsilon or alpha",
                     WeakSignalWarning,
-                    stacklevel=3,
                 )
             self.threshold_ = drive(
                 threshold_queries(touch, "rows", score, public.n, self.alpha, top, n_is_public), executor.answer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from skdp.calibration.prefit import PrefitSpending
 from skdp.contract import Answers, Charge, Gaussian, Poisson, Public, Query, RowSum, Touch, drive
 from skdp.exceptions import WeakSignalWarning
 from skdp.metrics.private_rows import ROW_BY_ROW, classified_rows
+from skdp.user_line import warn_user
 
 __all__ = ["DPTemperatureScaling", "DPVectorScaling"]
 
@@ -218,11 +218,10 @@ class DPTemperatureScaling(ClassifierMixin, PrefitSpending):
             noise = touch.noise.multipliers[0] if touch.noise else 0.0
             least = math.ceil(noise * _ROWS_PER_NOISE * self._groups() ** 0.5)
             if least > public.n:
-                warnings.warn(
+                warn_user(
                     f"{public.n} rows are few for this budget: noise may decide the temperature. Give more rows, at "
                     f"least {least}, or a larger epsilon",
                     WeakSignalWarning,
-                    stacklevel=2,
                 )
             slopes = drive(self._queries(touch, self._groups(), self._bound(public.n, noise)), executor.answer)
         self._adopt()

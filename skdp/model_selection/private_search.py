@@ -26,6 +26,7 @@ from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.best_model import BestModelMixin
 from skdp.model_selection.row_scores import ROW_SCORES, row_scores
 from skdp.model_selection.trials import draw_trials
+from skdp.user_line import warn_user
 
 __all__ = ["DPSearchCV"]
 
@@ -325,11 +326,10 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
                    if n.rpartition("__")[2] == "classes" and v is None}  # fmt: skip
         self._classes_known = not missing
         if missing:
-            warnings.warn(
+            warn_user(
                 "the classes were read from y: that a class occurs at all is then not protected. Pass classes=[...] "
                 "with the public list of labels to the estimator",
                 PrivacyLeakWarning,
-                stacklevel=3,
             )
         return template.set_params(**missing)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdp.accounting import PrivacyStatement, compose
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.together import fit_together
+from skdp.user_line import warn_user
 
 __all__ = ["DPSweepCV", "fit_many"]
 
@@ -205,7 +205,7 @@ class DPSweepCV(GridSearchCV):
         scorer, metric = self._get_scorers()
         folds = list(check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y))
         candidates = list(ParameterGrid(self.param_grid))
-        warnings.warn(_SCORES, PrivacyLeakWarning, stacklevel=2)
+        warn_user(_SCORES, PrivacyLeakWarning)
         started = time.perf_counter()
         fitted = fit_many(
             self.estimator,

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
+from skdp.accounting.budget import budget_warnings
 from skdp.contract import Public
 from skdp.exceptions import (
-    InsecureNoiseWarning,
-    NotPrivateWarning,
     PrivacyLeakWarning,
-    WeakPrivacyWarning,
     WeakSignalWarning,
 )
 from skdp.nets.step_length import count_variables
@@ -23,10 +20,8 @@ from skdp.neural_network.prospects import hopeless_signal
 from skdp.training.supported import trainable_parameters
 from skdp.user_line import warn_user
 
-__all__ = ["all_together", "budget_warnings", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
+__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
 
-_WEAK_EPSILON = 10.0
-_FEW_ROWS = 100
 _MANY_INTEGERS = 32
 
 
@@ -60,46 +55,6 @@ def _token_warnings(estimator: Any, public: Public) -> list[tuple[type[Warning],
         "not, feature_bounds with public (low, high) cost nothing and end this warning"
     )
     return [(UserWarning, message)]
-
-
-def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple[type[Warning], str]]:
-    """What is weak about a budget, or no protection at all.
-
-    Parameters
-    ----------
-    spender : estimator
-        With `epsilon`, `delta` and `insecure_noise_seed`.
-    delta : float
-        Already resolved.
-    n : int
-        Public number of rows.
-    what : str
-        What the budget pays for, ``"fit"`` or ``"release"``.
-    """
-    found: list[tuple[type[Warning], str]] = []
-    if spender.insecure_noise_seed is not None:
-        message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-        found.append((InsecureNoiseWarning, message))
-    epsilon = spender.epsilon
-    if epsilon is not None and math.isinf(epsilon):
-        return [*found, (NotPrivateWarning, f"epsilon=inf: this {what} is NOT PRIVATE")]
-    if epsilon is not None and epsilon > _WEAK_EPSILON:
-        message = f"epsilon={epsilon:g} is more than {_WEAK_EPSILON:g} and protects little; values up to 3 are common"
-        found.append((WeakPrivacyWarning, message))
-    if spender.delta == "auto":
-        if n < _FEW_ROWS:
-            message = (
-                f"delta='auto' is {delta:g} for n={n} rows: that large a chance of no protection at all comes from so "
-                "few rows; pass a smaller delta, or more rows"
-            )
-            found.append((WeakPrivacyWarning, message))
-    elif delta * n > 0.1:
-        message = (
-            f"delta={delta:g} is close to 1/n = {1 / n:g}, and allows to publish a whole row with a chance of "
-            f"{delta * n:.2g}; use delta='auto' or at most {0.1 / n:.1g}"
-        )
-        found.append((WeakPrivacyWarning, message))
-    return found
 
 
 def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,13 +14,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils.validation import _num_features, _num_samples, check_is_fitted
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
+from skdp.accounting.budget import check_budget
 from skdp.accounting.covered import covered
 from skdp.accounting.shares import squared_signal
 from skdp.contract import Charge, Public
 from skdp.exceptions import NotPrivateWarning
 from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
 from skdp.preprocessing.table_layout import as_table, declared_types
-from skdp.releases.spending import check_budget
+from skdp.user_line import warn_user
 
 __all__ = ["PrivatePipeline", "make_private_pipeline"]
 
@@ -293,7 +293,7 @@ class PrivatePipeline(Pipeline):
             certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
             scale = certificate.scale
         if self.epsilon is not None and math.isinf(self.epsilon):
-            warnings.warn("epsilon=inf: this pipeline is NOT PRIVATE", NotPrivateWarning, stacklevel=4)
+            warn_user("epsilon=inf: this pipeline is NOT PRIVATE", NotPrivateWarning)
         total, parts = self.privacy_charge(public, scale), self._charges(public, scale)
         self.steps = [(name, clone(step)) for name, step in self.steps]
         for path, _, own in self._scaled(public, scale):

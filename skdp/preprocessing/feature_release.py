@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
+from skdp.accounting.budget import budget_warnings
 from skdp.accounting.checks import is_real
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
@@ -25,7 +26,6 @@ from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import budget_warnings
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
 from skdp.user_line import warn_user
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import read_features
 from skdp.preprocessing.tables import as_float, is_named
 from skdp.releases import ArrayExecutor, Spending, bounds_queries, bounds_touches
+from skdp.user_line import warn_user
 
 __all__ = ["PrivateColumns", "part", "read_columns"]
 
@@ -130,7 +130,7 @@ class PrivateColumns(TransformerMixin, Spending):
         doubt = ranges.doubt([names[i] for i in unknown])
         if doubt:
             message = f"feature_bounds: {doubt}; pass feature_bounds with public (low, high) of these columns"
-            warnings.warn(message, PrivateBoundsWarning, stacklevel=4)
+            warn_user(message, PrivateBoundsWarning)
         return found
 
     def _range_facts(self) -> list[str]:

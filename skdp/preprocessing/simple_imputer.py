@@ -215,7 +215,7 @@ class DPSimpleImputer(PrivateColumns):
     def _fit_numbers(self, X: np.ndarray) -> None:
         known, public = self._given_ranges(X.shape[1]), self._public(*X.shape)
         with self._spending(
-            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts(), level=5
+            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts()
         ) as (executor, touches):
             if self.strategy == "constant":
                 self.statistics_ = np.full(X.shape[1], float(self.fill_value))
@@ -246,7 +246,7 @@ class DPSimpleImputer(PrivateColumns):
             arrays["codes"] = np.column_stack(listed)
             facts.append("categories")
         public = self._public(n, len(cells))
-        with self._spending(public, arrays, np.zeros(n, bool), facts=facts, level=5) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
             statistics = np.full(len(cells), self.fill_value, dtype=object)
             if touches:
                 bins = max(map(len, keys))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from skdp.preprocessing.table_layout import (
     table_columns,
 )
 from skdp.releases import Spending, bounds_queries, bounds_touches, discovery_queries, discovery_touch
+from skdp.user_line import warn_user
 
 __all__ = ["DPTableVectorizer"]
 
@@ -281,21 +281,16 @@ class DPTableVectorizer(TransformerMixin, Spending):
 
     def _warn_of(self, doubt: str) -> None:
         if doubt:
-            warnings.warn(
-                f"{doubt}; pass what is public of them in schema=, or leave them out",
-                PrivateBoundsWarning,
-                stacklevel=3,
-            )
+            warn_user(f"{doubt}; pass what is public of them in schema=, or leave them out", PrivateBoundsWarning)
 
     def _warn_of_identifiers(self) -> None:
         """By names alone: whether all values differ is private."""
         named = [column.name for column in self._columns if _IDENTIFIER.search(column.name)]
         if named:
-            warnings.warn(
+            warn_user(
                 f"columns {', '.join(map(repr, named))} are named like identifiers, which cost budget and tell a model "
                 "nothing; leave them out",
                 UserWarning,
-                stacklevel=3,
             )
 
     # ------------------------------------------------------------------ layout, all public or released

@@ -8,7 +8,7 @@ from skdp.releases.class_counts import class_counts_queries, class_counts_touch
 from skdp.releases.discovery import discovery_queries, discovery_touch
 from skdp.releases.moments import Moments, moments_queries, moments_touch
 from skdp.releases.quantiles import NoisyCDF, quantile_queries, quantile_touches
-from skdp.releases.spending import Spending, check_budget
+from skdp.releases.spending import Spending
 
 __all__ = [
     "ArrayExecutor",
@@ -19,7 +19,6 @@ __all__ = [
     "bounds_touches",
     "class_counts_queries",
     "class_counts_touch",
-    "check_budget",
     "discovery_queries",
     "discovery_touch",
     "moments_queries",

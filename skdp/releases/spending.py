@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import secrets
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,16 +12,14 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
-from skdp.accounting.checks import is_real
+from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
+from skdp.accounting.budget import budget_warnings, check_budget
 from skdp.accounting.ledger_sessions import LedgerAware
-from skdp.contract import ADJACENCIES, Charge, Public
-from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
+from skdp.contract import Charge, Public
 from skdp.releases.arrays import ArrayExecutor
+from skdp.user_line import warn_user
 
-__all__ = ["Spending", "check_budget"]
-
-_WEAK_EPSILON = 10.0
+__all__ = ["Spending"]
 
 
 class Spending(LedgerAware, BaseEstimator):
@@ -120,17 +117,16 @@ class Spending(LedgerAware, BaseEstimator):
         *,
         facts: Iterable[str] = (),
         assumptions: Iterable[str] = (),
-        level: int = 4,
     ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
         """Price, reserve, and give what answers queries and the touches by name; states in the end.
 
         The executor gets `arrays` and `null` (rows that add to nothing). `facts` and `assumptions` go into the
-        statement. `level` is how many frames up the user's line is.
+        statement.
         """
         charge, delta, certificate = self._priced(public)
-        notes = self._budget_warnings(charge)
+        notes = budget_warnings(self, delta, public.n, type(self).__name__) if charge.touches else []
         for kind, message in notes:
-            warnings.warn(message, kind, stacklevel=level)
+            warn_user(message, kind)
 
         def statement(executed: Mapping[str, int] | None) -> PrivacyStatement:
             return PrivacyStatement.from_charge(
@@ -173,48 +169,3 @@ class Spending(LedgerAware, BaseEstimator):
             certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
             scale = certificate.scale
         return self.privacy_charge(public, scale), delta, certificate
-
-    def _budget_warnings(self, charge: Charge) -> list[tuple[type[Warning], str]]:
-        found: list[tuple[type[Warning], str]] = []
-        if not charge.touches:
-            return found
-        if self.insecure_noise_seed is not None:
-            message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
-            found.append((InsecureNoiseWarning, message))
-        if self.epsilon is not None and math.isinf(self.epsilon):
-            found.append((NotPrivateWarning, f"epsilon=inf: this {type(self).__name__} is NOT PRIVATE"))
-        elif self.epsilon is not None and self.epsilon > _WEAK_EPSILON:
-            message = f"epsilon={self.epsilon:g} is more than {_WEAK_EPSILON:g} and protects little"
-            found.append((WeakPrivacyWarning, message))
-        return found
-
-
-def check_budget(spender: Any) -> None:
-    """Refuse impossible budgets before data is looked at.
-
-    Parameters
-    ----------
-    spender : object
-        With ``epsilon``, ``noise_multiplier``, ``adjacency`` and ``n_public``.
-
-    Raises
-    ------
-    ValueError
-    """
-    if (spender.epsilon is None) == (spender.noise_multiplier is None):
-        raise ValueError(
-            f"epsilon={spender.epsilon!r} and noise_multiplier={spender.noise_multiplier!r}: set exactly one of them, "
-            "the other to None"
-        )
-    if spender.epsilon is not None:
-        check_epsilon(spender.epsilon)
-    noise = spender.noise_multiplier
-    if noise is not None and not (is_real(noise) and 0 < noise < math.inf):
-        raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
-    if spender.adjacency not in ADJACENCIES:
-        raise ValueError(f"adjacency={spender.adjacency!r} must be one of {', '.join(ADJACENCIES)}")
-    if spender.adjacency == "add-remove" and spender.n_public is None:
-        raise ValueError(
-            "adjacency='add-remove' protects the number of rows, so it has to be declared: pass n_public with a "
-            "number that anybody may know"
-        )
