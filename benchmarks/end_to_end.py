@@ -11,7 +11,8 @@ results:
   column's categories from the rows, uncharged; its relation is add or remove one row.
 - diffprivlib: LogisticRegression on numbers clipped to their quantiles .005 and .995 and mapped to [-1, 1], and on all
   categories, read from the rows, uncharged: it has no way to find them privately; pure epsilon, replace-one. It needs
-  an older scikit-learn: name an interpreter that has it in ``DIFFPRIVLIB_PYTHON``, or it is left out.
+  scikit-learn 1.3 (newer ones divide the loss by n, and its noise not): name an interpreter that has it in
+  ``DIFFPRIVLIB_PYTHON``, or it is left out.
 
 Splits are 80/20 by position after a seeded shuffle. Nobody is tuned, and no choice of skdp was made on these test rows.
 Readmission counts every stay as a row, so its epsilon protects a stay, not a patient.
