@@ -20,6 +20,7 @@ if __name__ == "__main__":
         "clipping",
         "calibration_repair",
         "accuracy",
+        "end_to_end",
         "mechanisms",
         "rgp_memory",
         "rgp_accuracy",
