@@ -53,7 +53,7 @@ def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple
     Parameters
     ----------
     spender : estimator
-        With `epsilon`, `delta` and `insecure_noise_seed`.
+        With `epsilon` and `delta`, and `insecure_noise_seed` where it has one.
     delta : float
         Already resolved.
     n : int
@@ -62,7 +62,7 @@ def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple
         What the budget pays for, for instance ``"fit"``.
     """
     found: list[tuple[type[Warning], str]] = []
-    if spender.insecure_noise_seed is not None:
+    if getattr(spender, "insecure_noise_seed", None) is not None:
         message = "insecure_noise_seed is set: whoever knows it can remove the noise; for tests and papers only"
         found.append((InsecureNoiseWarning, message))
     epsilon = spender.epsilon

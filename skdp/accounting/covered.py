@@ -21,15 +21,18 @@ class Cover:
     Parameters
     ----------
     charges : mapping of str to Charge
+    owners : mapping of str to str
+        Class of what spends each, where it is known: of equal charges every fit takes its own.
 
     Examples
     --------
-    >>> Cover({"scaler": Charge(())}).executed()
+    >>> Cover({"scaler": Charge(())}, {}).executed()
     {}
     """
 
-    def __init__(self, charges: Mapping[str, Charge]):
+    def __init__(self, charges: Mapping[str, Charge], owners: Mapping[str, str]):
         self._charges = dict(charges)
+        self._owners = dict(owners)
         self._books: dict[str, Any] = {}
 
     def take(self, charge: Charge, book: Any) -> None:
@@ -40,10 +43,11 @@ class Cover:
         PlanViolationError
             It is not among what is paid for, or was taken before.
         """
-        for name, paid in self._charges.items():
-            if name not in self._books and paid == charge:
-                self._books[name] = book
-                return
+        free = [name for name, paid in self._charges.items() if name not in self._books and paid == charge]
+        owner = book.about["what"].partition(",")[0]
+        if free:
+            self._books[next((name for name in free if self._owners.get(name) == owner), free[0])] = book
+            return
         raise PlanViolationError(
             f"{book.about['what'] or 'a fit'} would spend what its pipeline or search has not paid for: {charge}; the "
             "price list of every step must follow from public parameters and the number of rows alone"
@@ -53,15 +57,21 @@ class Cover:
         """Queries spent by touch, for every name whose charge was taken."""
         return {name: book.executed(book.reservation) for name, book in self._books.items()}
 
+    def about(self) -> list[dict[str, Any]]:
+        """What the fits take as public, assume and warn about, in the order in which they began."""
+        return [book.about for book in self._books.values()]
+
 
 @contextmanager
-def covered(charges: Mapping[str, Charge]) -> Iterator[Cover]:
+def covered(charges: Mapping[str, Charge], owners: Mapping[str, str] | None = None) -> Iterator[Cover]:
     """Fits in this block reserve what is already paid for, each of `charges` once, and nothing else.
 
     Parameters
     ----------
     charges : mapping of str to Charge
         Parts of a charge that was reserved before, by name.
+    owners : mapping of str to str, optional
+        Class names of what spends them.
 
     Examples
     --------
@@ -73,7 +83,7 @@ def covered(charges: Mapping[str, Charge]) -> Iterator[Cover]:
     >>> cover.executed()
     {'scaler': {'sum': 0}}
     """
-    cover = Cover(charges)
+    cover = Cover(charges, owners or {})
     token = _COVER.set(cover)
     try:
         yield cover

@@ -122,7 +122,7 @@ def check_budget(accounts: Accounts, entries: list[Entry], name: str) -> None:
     together = [*held, *entries]
     for part in by_key(together).values():
         fails = math.fsum(e.charge.delta_fail for e in part)
-        if fails > terms.delta_fail:
+        if fails > terms.delta_fail * (1 + 1e-9):  # sums of equal shares round
             raise BudgetExceededError(
                 f"{name} has set delta_fail={terms.delta_fail:g} of delta aside for thresholds that may fail, and with "
                 f"{_what(entry)} they would need {fails:g}; open a ledger with PrivacyLedger(..., delta_fail=...) of "

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, parallel_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier, is_regressor
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.model_selection import ParameterSampler
@@ -18,8 +18,10 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
+from skdp.accounting.budget import budget_warnings
 from skdp.accounting.checks import is_real
 from skdp.accounting.covered import covered
+from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.selection import Ceiling, ceiling_of
 from skdp.contract import Charge, Poisson, Public, Selection, Touch
 from skdp.exceptions import PrivacyLeakWarning
@@ -30,10 +32,18 @@ from skdp.user_line import warn_user
 
 __all__ = ["DPSearchCV"]
 
+_THRESHOLDS = (
+    "estimator={} releases categories above a threshold, which may fail, and no bound on selections covers that: pass "
+    "public categories, in schema= of a DPTableVectorizer or categories= of a DPOneHotEncoder"
+)
+_NOT_TUNABLE = (
+    "adjacency", "callbacks", "delta", "epsilon", "insecure_noise_seed", "n_public", "noise_multiplier", "verbose",
+    "warm_start",
+)  # fmt: skip
 _SHAPES = {"geometric": 1.0, "logarithmic": 0.0, "poisson": None}
 
 
-class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
+class DPSearchCV(LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Random search that is charged once, whatever it tries.
 
     A secret random number of trials is run. Each draws parameters, trains on one part of the rows and is scored, with
@@ -162,7 +172,10 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
         certificate = calibrate(lambda scale: self._charge(template, public, scale), self.epsilon, delta)
         charge = self._charge(template, public, certificate.scale)
         ceiling = ceiling_of(charge, self.epsilon, delta)
-        statement = self._state(charge, delta, total)
+        notes = budget_warnings(self, delta, total, "search")
+        for kind, message in notes:
+            warn_user(message, kind)
+        statement = self._state(charge, delta, total, notes)
         book = FitBook(f"{type(self).__name__} of {type(self.estimator).__name__}", total)
         reservation = book.reserve(charge)
         book.spend(reservation, charge.touches[0])
@@ -171,7 +184,7 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
         self._failed = [*failed, statement]
         best = self._best(_Trials(template, public, ceiling, certificate.scale, rows, self._scoring()))
         book.settle(reservation)
-        self._failed, self._statement = failed, statement
+        self._failed, self._statement = failed, self._state(charge, delta, total, notes, best)
         self._keep(best, template, public)
         return self
 
@@ -199,6 +212,8 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
             self.best_score_, self.best_estimator_, self.best_params_ = math.nan, self._default(template, public), {}
         else:
             self.best_score_, self.best_estimator_, self.best_params_ = best
+            # What this model cost is what the search cost, not what one run costs that nobody selected.
+            vars(self.best_estimator_)["_statement"] = self._statement
         self.cv_results_ = {
             "params": [self.best_params_],
             "mean_test_score": np.array([self.best_score_]),
@@ -228,31 +243,36 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
     def _charge(self, template: Any, public: Public, scale: float) -> Charge:
         run = template.privacy_charge(public, scale)
         if run.delta_fail:
-            raise ValueError(
-                f"estimator={type(self.estimator).__name__} releases categories above a threshold, which fails with "
-                f"probability {run.delta_fail:g}; no bound on selections covers that: pass public categories"
-            )
+            raise ValueError(_THRESHOLDS.format(type(self.estimator).__name__))
         noise = Selection(run.touches, float(self.mean_trials), self._shape())
         return Charge((Touch("search", Poisson(), noise, 1),), run.adjacency, run.unit)
 
-    def _state(self, charge: Charge, delta: float, n: int) -> dict[str, Any]:
+    def _state(self, charge: Charge, delta: float, n: int, notes: list, best: tuple | None = None) -> dict[str, Any]:
+        """The statement; what a trial takes as public, assumes and warns about is named by the best one."""
+        split, assumed = "", ["how long the search took was told to nobody"]
         if self.validation_public is None:
             split = (
                 "trials trained on a part of the rows that follows from their number alone and were scored on the "
                 "rest; noise on the scores makes them cost no more than training"
             )
-            assumed = []
         else:
-            split, assumed = "", ["the rows in validation_public are public"]
-        leaks = [] if self._classes_known else ["classes (read from y)"]
+            assumed.append("the rows in validation_public are public")
+        if callable(self.scoring):
+            assumed.append("scoring= looks at each row alone")
+        if self.default is not None:
+            assumed.append("the model in default= does not depend on private rows")
+        trial = getattr(best[1], "privacy_", None) if best else None
+        facts = () if trial is None else (line for line in trial.public if not line.startswith("the number of"))
         return PrivacyStatement.from_charge(
             Charge(charge.touches, charge.adjacency, charge.unit, split=split),
             delta,
             mechanism=f"{type(self).__name__} of {type(self.estimator).__name__}",
             n=n,
             target_epsilon=self.epsilon,
-            public=["param_distributions", *leaks],
-            assumptions=[*assumed, "how long the search took was told to nobody"],
+            public=["param_distributions", *([] if self._classes_known else ["classes (read from y)"]), *facts],
+            assumptions=[*assumed, *(() if trial is None else trial.assumptions)],
+            warnings=[*(message for _, message in notes), *(() if trial is None else trial.warnings)],
+            net="" if trial is None else trial.net,
         ).to_dict()
 
     @property
@@ -287,8 +307,10 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
             leaf = name.rpartition("__")[2]
             if leaf == "adjacency" and value != "zero-out":
                 raise ValueError(f"{name}={value!r}: the bound on a search holds for adjacency='zero-out' alone")
-            if leaf == "callbacks" and value or leaf == "warm_start" and value:
+            if leaf in ("callbacks", "warm_start") and value:
                 raise ValueError(f"{name}={value!r}: trials are secret, so nothing may watch or remember them")
+            if leaf == "insecure_noise_seed" and value is not None:
+                raise ValueError(f"{name}={value!r}: trials need noise of their own; leave it at None")
         check_random_state(self.random_state)
 
     def _check_candidates(self, template: Any, public: Public) -> None:
@@ -296,8 +318,10 @@ class DPSearchCV(BestModelMixin, MetaEstimatorMixin, BaseEstimator):
         spaces = self.param_distributions
         for space in [spaces] if isinstance(spaces, Mapping) else spaces:
             for name, values in space.items():
+                if name.rpartition("__")[2] in _NOT_TUNABLE:
+                    raise ValueError(f"param_distributions: {name!r} cannot be tuned; trials are secret and cost alike")
                 for value in values if hasattr(values, "__len__") else [values.rvs(random_state=0)]:
-                    clone(template).set_params(**{name: value}).privacy_charge(public, 1.0)
+                    self._charge(clone(template).set_params(**{name: value}), public, 1.0)
 
     def _shape(self) -> float | None:
         if isinstance(self.trials, str):
@@ -380,9 +404,12 @@ class _Trials:
             charge = model.privacy_charge(self.public, scale)
         else:
             scale = self.scale
+        if charge.delta_fail:
+            raise ValueError(_THRESHOLDS.format(type(model).__name__))
         model.set_params(epsilon=None, noise_multiplier=scale)
         (X, y), (X_score, y_score) = self.rows
-        with warnings.catch_warnings(), covered({"trial": charge}):
+        # Other threads and processes would not know what is paid for.
+        with warnings.catch_warnings(), parallel_config("sequential"), covered({"trial": charge}):
             warnings.simplefilter("ignore")
             model.fit(X, y)
             found = row_scores(self.scoring, model, X_score, y_score)

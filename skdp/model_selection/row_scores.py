@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from sklearn.utils import _safe_indexing
 
 from skdp.metrics.losses import log_losses, squared_distances
+from skdp.neural_network.reading import read_numbers
 
 __all__ = ["ROW_SCORES", "row_scores"]
 
@@ -41,7 +43,7 @@ def _brier(model: Any, X: Any, y: Any) -> np.ndarray:
 def _residuals(model: Any, X: Any, y: Any) -> np.ndarray:
     """Errors of a regression in units of the width of the model's range of y."""
     low, high = np.asarray(model.y_bounds_, dtype=float).T
-    wrong = np.asarray(model.predict(X), float) - np.asarray(y, float)
+    wrong = np.asarray(model.predict(X), float) - read_numbers("y", y, "null")
     return np.clip(np.abs(wrong.reshape(len(wrong), -1)) / (high - low), 0, 1).mean(axis=1)
 
 
@@ -63,8 +65,19 @@ ROW_SCORES: Mapping[str, Callable[[Any, Any, Any], np.ndarray]] = MappingProxyTy
 """Scores by name: functions from a fitted model, rows and targets to one number in [0, 1] per row, larger is better."""
 
 
+def _scored(scoring: Any, model: Any, X: Any, y: Any, rows: np.ndarray) -> np.ndarray:
+    """Scores of some rows; halves are tried where a model refuses, for its error would tell of a row and quote it."""
+    try:
+        return np.asarray(scoring(model, _safe_indexing(X, rows), _safe_indexing(y, rows)), dtype=np.float64)
+    except (ValueError, TypeError, OverflowError):
+        if len(rows) <= 1:
+            return np.full(len(rows), 0.5)
+    half = len(rows) // 2
+    return np.concatenate([_scored(scoring, model, X, y, part) for part in (rows[:half], rows[half:])])
+
+
 def row_scores(scoring: Any, model: Any, X: Any, y: Any) -> np.ndarray:
-    """One number in [0, 1] per row; what is none counts as 0.
+    """One number in [0, 1] per row; what is none counts as 0, and a row that the model cannot take as 1/2.
 
     Parameters
     ----------
@@ -87,7 +100,7 @@ def row_scores(scoring: Any, model: Any, X: Any, y: Any) -> np.ndarray:
         if scoring not in ROW_SCORES:
             raise ValueError(f"scoring={scoring!r} must be one of {', '.join(ROW_SCORES)}, or a function of its own")
         scoring = ROW_SCORES[scoring]
-    found = np.asarray(scoring(model, X, y), dtype=np.float64)
+    found = _scored(scoring, model, X, y, np.arange(len(y)))
     if found.shape != (len(y),):
         raise ValueError(f"scoring gave an array of shape {found.shape} for {len(y)} rows; it must give one per row")
     return np.clip(np.nan_to_num(found, nan=0.0), 0, 1)

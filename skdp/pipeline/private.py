@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import _num_features, _num_samples, check_is_fitted
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
-from skdp.accounting.budget import check_budget
+from skdp.accounting.budget import budget_warnings, check_budget
 from skdp.accounting.covered import covered
+from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.shares import squared_signal
 from skdp.contract import Charge, Public
-from skdp.exceptions import NotPrivateWarning
 from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
 from skdp.preprocessing.table_layout import as_table, declared_types
 from skdp.user_line import warn_user
@@ -29,7 +33,7 @@ __all__ = ["PrivatePipeline", "make_private_pipeline"]
 _PREPARATION = 0.1
 
 
-class PrivatePipeline(Pipeline):
+class PrivatePipeline(LedgerAware, Pipeline):
     """Steps that are paid for from one budget, which they cost together exactly.
 
     One noise scale is solved for: the composition of what all steps release costs `epsilon`. Steps that look at private
@@ -248,10 +252,10 @@ class PrivatePipeline(Pipeline):
 
     def _charges(self, public: Public, scale: float | None) -> dict[str, Charge]:
         """Price lists of the private steps at a common scale, by name."""
-        return {path: step.privacy_charge(public, own) for path, step, own in self._scaled(public, scale)}
+        return {path: step.privacy_charge(seen, own) for path, step, seen, own in self._scaled(public, scale)}
 
-    def _scaled(self, public: Public, scale: float | None) -> Iterator[tuple[str, Any, float | None]]:
-        """Private steps with the noise scale at which each costs its share."""
+    def _scaled(self, public: Public, scale: float | None) -> Iterator[tuple[str, Any, Public, float | None]]:
+        """Private steps, what each knows of the rows, and the noise scale at which it costs its share."""
         private = self._private_steps()
         priced = []
         for check in private:
@@ -262,16 +266,16 @@ class PrivatePipeline(Pipeline):
                     step.set_params(**{name: getattr(self, name)})
             if check is private[-1] and self._takes_bounds(step):
                 step.set_params(feature_bounds=(-1.0, 1.0))
-            signal = squared_signal(step.privacy_charge(public, 1.0), 1.0)
-            priced.append((check, step, signal))
-        costing = [check for check, _, signal in priced if signal]
+            seen = _seen(public, check.columns)
+            priced.append((check, step, seen, squared_signal(step.privacy_charge(seen, 1.0), 1.0)))
+        costing = [check for check, _, _, signal in priced if signal]
         shares = self._divided(costing) if costing else {}
         self._shares = shares
-        for check, step, signal in priced:
+        for check, step, seen, signal in priced:
             own = None
             if scale is not None:
                 own = scale * math.sqrt(signal / shares[check.path]) if signal else scale
-            yield check.path, step, own
+            yield check.path, step, seen, own
 
     def _takes_bounds(self, last: Any) -> bool:
         """Whether the step before the last knows the range of its outputs and the last one asks for it."""
@@ -287,16 +291,18 @@ class PrivatePipeline(Pipeline):
         self.steps = list(self.steps)
         self._validate_steps()
         public = self.facts_of(X, y)
+        self._check_targets(X, y)
         delta = resolve_delta(self.delta, public.n)
         certificate, scale = None, self.noise_multiplier
         if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
             certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
             scale = certificate.scale
-        if self.epsilon is not None and math.isinf(self.epsilon):
-            warn_user("epsilon=inf: this pipeline is NOT PRIVATE", NotPrivateWarning)
+        notes = budget_warnings(self, delta, public.n, "pipeline")
+        for kind, message in notes:
+            warn_user(message, kind)
         total, parts = self.privacy_charge(public, scale), self._charges(public, scale)
         self.steps = [(name, clone(step)) for name, step in self.steps]
-        for path, _, own in self._scaled(public, scale):
+        for path, _, _, own in self._scaled(public, scale):
             step = self._step(path)
             known = step.get_params()
             budget = {"epsilon": math.inf} if scale is None else {"epsilon": None, "noise_multiplier": own}
@@ -306,24 +312,51 @@ class PrivatePipeline(Pipeline):
             step.set_params(**{name: value for name, value in budget.items() if name in known})
         book = FitBook(f"pipeline of {', '.join(name for name, _ in self.steps)}", public.n)
         reservation = book.reserve(total)
+        owners = {path: type(self._step(path)).__name__ for path in parts}
         finished = self._handed_over = False
         try:
-            with covered(parts) as cover:
+            # Other threads and processes would not know what is paid for.
+            with parallel_config("sequential"), covered(parts, owners) as cover:
                 yield
             finished = True
         finally:
             if self._handed_over:
                 self.steps[-1][1].set_params(feature_bounds="private")  # another fit hands others over
-            executed = _spent(parts, cover, whole=finished)
+            executed = self._spent(parts, cover, finished)
             for touch in total.touches:
                 for _ in range(executed[touch.name]):
                     book.spend(reservation, touch)
             book.settle(reservation)
             if not finished and any(executed.values()):
                 # The error itself may tell something, so this attempt counts although it gave no model.
-                self._failed = [*getattr(self, "_failed", []), self._state(total, public, delta, certificate, executed)]
-        self._statement = self._state(total, public, delta, certificate, executed)
+                self._failed = [
+                    *getattr(self, "_failed", []),
+                    self._state(total, public, delta, certificate, executed, cover, notes),
+                ]
+        self._statement = self._state(total, public, delta, certificate, executed, cover, notes)
         self.shares_ = self._shares
+
+    def _check_targets(self, X: Any, y: Any) -> None:
+        """Let the last step refuse targets before an earlier one spends, and say which budgets are not used."""
+        for check in self._private_steps():
+            own, default = getattr(check.estimator, "epsilon", None), 1.0
+            if own is not None and own != default and own != self.epsilon:
+                warn_user(
+                    f"epsilon={own!r} of step {check.path!r} is not used: the pipeline's epsilon={self.epsilon!r} pays for "
+                    "all steps; set it there"
+                )
+        last = self.steps[-1][1]
+        if hasattr(last, "facts_of") and y is not None and not isinstance(last, PrivatePipeline):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the fit says them again
+                clone(last).set_params(n_public=self.n_public, adjacency=self.adjacency).facts_of(
+                    np.zeros((_num_samples(X), 1)), y
+                )
+
+    @property
+    def y_bounds_(self) -> Any:
+        """Range of y of the last step, where it has one."""
+        return self.steps[-1][1].y_bounds_
 
     def _fit(self, X: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         Xt = super()._fit(X, y, *args, **kwargs)
@@ -336,15 +369,34 @@ class PrivatePipeline(Pipeline):
     def _step(self, path: str) -> Any:
         return self.get_params()[path]
 
-    def _state(self, charge: Charge, public: Public, delta: float, certificate: Any, executed: dict[str, int]) -> dict:
+    def _spent(self, parts: Mapping[str, Charge], cover: Any, finished: bool) -> dict[str, int]:
+        """Queries spent by name in the common list.
+
+        Who reported nothing spent nothing where a book is always kept; of others nobody knows, so that counts in full.
+        """
+        executed = cover.executed()
+        counts = {path: finished or not isinstance(self._step(path), LedgerAware) for path in parts}
+        return {
+            f"{path}: {touch.name}": executed[path][touch.name] if path in executed else touch.count * counts[path]
+            for path, charge in parts.items()
+            for touch in charge.touches
+        }
+
+    def _state(self, charge: Charge, public: Public, delta: float, certificate: Any, executed: dict[str, int],
+               cover: Any, notes: list) -> dict:  # fmt: skip
         """The statement of all steps; what they take as public, assume and warn about is named by each of them."""
-        own = [step.estimator for step in check_steps(Pipeline(self.steps)) if step.verdict == CHARGED]
-        own = [step.privacy_ for step in own if hasattr(step, "privacy_")]
+        books = cover.about()
 
         def handed(line: str) -> bool:
             return self._handed_over and line.startswith("feature bounds")
 
         declared = [f"that step {name!r} learns nothing from private rows" for name in self.public_steps]
+        declared += [
+            f"that step {step.path!r} ({type(step.estimator).__name__}) computes each row from that row alone"
+            for step in check_steps(Pipeline(self.steps))
+            if isinstance(step.estimator, FunctionTransformer | FrozenEstimator)
+        ]
+        last = getattr(self.steps[-1][1], "privacy_", None) if executed else None
         return PrivacyStatement.from_charge(
             charge,
             delta,
@@ -353,10 +405,11 @@ class PrivatePipeline(Pipeline):
             n=public.n,
             target_epsilon=self.epsilon,
             certificate=certificate,
-            public=[*(line for statement in own for line in statement.public if not handed(line)), *declared],
-            assumptions=[line for statement in own for line in statement.assumptions],
-            warnings=[line for statement in own for line in statement.warnings],
-            reproducible_noise=any(statement.reproducible_noise for statement in own),
+            public=[*(line for book in books for line in book["public"] if not handed(line)), *declared],
+            assumptions=[line for book in books for line in book["assumptions"]],
+            warnings=[*(message for _, message in notes), *(line for book in books for line in book["warnings"])],
+            reproducible_noise=any(book["reproducible"] for book in books),
+            net=getattr(last, "net", ""),
         ).to_dict()
 
 
@@ -366,6 +419,7 @@ def make_private_pipeline(*steps: Any, epsilon: float | None = 1.0, **params: An
     Parameters
     ----------
     *steps : estimators
+        Their own ``epsilon`` is not used.
     epsilon : float or None, default=1.0
         Budget of all steps together.
     **params
@@ -385,11 +439,20 @@ def make_private_pipeline(*steps: Any, epsilon: float | None = 1.0, **params: An
     return PrivatePipeline(make_pipeline(*steps).steps, epsilon=epsilon, **params)
 
 
-def _spent(parts: Mapping[str, Charge], cover: Any, whole: bool) -> dict[str, int]:
-    """Queries spent by name in the common list; `whole`: what reported to nobody counts as spent in full."""
-    executed = cover.executed()
-    return {
-        f"{path}: {touch.name}": executed[path][touch.name] if path in executed else touch.count * whole
-        for path, charge in parts.items()
-        for touch in charge.touches
-    }
+def _seen(public: Public, columns: Any) -> Public:
+    """What a step knows of the rows that a column transformer gives it, before rows are read."""
+    if columns is None or callable(columns):
+        return public
+    if isinstance(columns, slice):
+        columns = range(*columns.indices(public.input_shape[0])) if isinstance(columns.start, int | None) else None
+    elif isinstance(columns, str | int):
+        columns = [columns]
+    elif len(columns) and isinstance(columns[0], bool | np.bool_):
+        columns = np.flatnonzero(columns).tolist()
+    if columns is None:
+        return public
+    by_name = dict(public.columns)
+    types = [(c, by_name.get(c)) if isinstance(c, str) else (public.columns[c] if public.columns else (c, None))
+             for c in columns]  # fmt: skip
+    known = tuple(types) if all(kind is not None for _, kind in types) else ()
+    return replace(public, input_shape=(len(types),), columns=known)

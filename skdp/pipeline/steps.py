@@ -33,6 +33,8 @@ class StepCheck:
         It pays for what it releases; it learns nothing from rows; it works on rows that were released with noise; it
         looks at rows without paying, or nobody knows.
     reason : str
+    columns : object, optional
+        What a column transformer gives it, in that one's terms; None is everything.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class StepCheck:
     estimator: Any
     verdict: str
     reason: str
+    columns: Any = None
 
 
 def check_steps(estimator: Any) -> list[StepCheck]:
@@ -77,31 +80,31 @@ def check_steps(estimator: Any) -> list[StepCheck]:
     """
     found: list[StepCheck] = []
     released = False
-    for path, step in _leaves(estimator, ""):
+    for path, step, columns in _leaves(estimator, ""):
         verdict, reason = _judge(step)
         if released and verdict == UNPAID:
             verdict, reason = RELEASED, "works on rows that an earlier step released with noise"
         released = released or (getattr(step, "releases_rows", False) and path == path.partition("__")[0])
-        found.append(StepCheck(path, step, verdict, reason))
+        found.append(StepCheck(path, step, verdict, reason, columns))
     return found
 
 
-def _leaves(estimator: Any, path: str) -> Iterator[tuple[str, Any]]:
+def _leaves(estimator: Any, path: str, columns: Any = None) -> Iterator[tuple[str, Any, Any]]:
     parts = None
     if not hasattr(estimator, "privacy_charge"):
         if isinstance(estimator, Pipeline):
-            parts = estimator.steps
+            # Behind the first step nobody knows the columns before rows are read.
+            parts = [(name, part, columns if i == 0 else None) for i, (name, part) in enumerate(estimator.steps)]
         elif isinstance(estimator, FeatureUnion):
-            parts = estimator.transformer_list
+            parts = [(name, part, columns) for name, part in estimator.transformer_list]
         elif isinstance(estimator, ColumnTransformer):
-            parts = [(name, part) for name, part, _ in estimator.transformers]
-            parts.append(("remainder", estimator.remainder))
+            parts = [*estimator.transformers, ("remainder", estimator.remainder, None)]
     if parts is None:
         if estimator is not None and not isinstance(estimator, str):  # "passthrough" and "drop" do nothing
-            yield path or type(estimator).__name__.lower(), estimator
+            yield path or type(estimator).__name__.lower(), estimator, columns
         return
-    for name, part in parts:
-        yield from _leaves(part, f"{path}__{name}" if path else name)
+    for name, part, own in parts:
+        yield from _leaves(part, f"{path}__{name}" if path else name, own)
 
 
 def _judge(step: Any) -> tuple[str, str]:
@@ -130,10 +133,10 @@ def _knows_all(step: Any) -> bool:
             return step.gamma != "scale"
         case GaussianRandomProjection() | SparseRandomProjection():
             return step.n_components != "auto"
-        case OneHotEncoder():
-            return not isinstance(step.categories, str) and step.min_frequency is step.max_categories is None
-        case OrdinalEncoder():
-            return not isinstance(step.categories, str) and step.min_frequency is step.max_categories is None
+        case OneHotEncoder() | OrdinalEncoder():
+            # An error about an unknown category would quote it.
+            given = not isinstance(step.categories, str) and step.handle_unknown != "error"
+            return given and step.min_frequency is step.max_categories is None
         case SimpleImputer():
             return step.strategy == "constant" and step.keep_empty_features and not step.add_indicator
         case MissingIndicator():

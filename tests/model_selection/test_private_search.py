@@ -6,6 +6,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 from sklearn.base import clone
@@ -15,10 +16,11 @@ from skdp import DPClassifier, DPRegressor
 from skdp.accounting import PrivacyStatement, verify
 from skdp.accounting.selection import ceiling_of
 from skdp.contract import Charge, Gaussian, Poisson, Public, Selection, Touch
-from skdp.exceptions import PlanViolationError, PrivacyLeakWarning
+from skdp.exceptions import PlanViolationError, PrivacyLeakWarning, WeakPrivacyWarning
 from skdp.model_selection import DPSearchCV, private_search
 from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
 from skdp.pipeline import make_private_pipeline
+from skdp.preprocessing import DPOneHotEncoder
 
 FALSE_ALARM = 1e-6
 
@@ -127,7 +129,7 @@ def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
 
     def spy(self, params, noise, run=private_search._Trials.run):
         noises.append(noise / self.ceiling.gaussian)
-        return 0.5, None, params
+        return 0.5, classifier(), params
 
     monkeypatch.setattr(private_search._Trials, "run", spy)
     monkeypatch.setattr(private_search, "draw_trials", lambda *_: 4000)
@@ -224,3 +226,35 @@ def test_price_follows_from_public_facts(data):
     found = search(random_state=0)
     charge = found.privacy_charge(Public(1500, (3,), 1, "binary"), 2.0)
     assert charge.touches[0].noise.mean == 4 and charge.touches[0].noise.touches[0].noise.multipliers == (2.0,)
+
+
+def test_nothing_watches_a_trial_or_costs_what_no_bound_covers(data):
+    for name, value in {"callbacks": [None], "verbose": [1], "warm_start": [True], "insecure_noise_seed": [3]}.items():
+        with pytest.raises(ValueError, match="cannot be tuned"):
+            search(space={name: value}).fit(*data)
+    with pytest.raises(ValueError, match="insecure_noise_seed"):
+        search(classifier(insecure_noise_seed=1)).fit(*data)
+    table = pd.DataFrame({"a": ["u", "v"] * 750})
+    encoder = DPOneHotEncoder(categories=[["u", "v"]], sparse_output=False)
+    pipe = make_private_pipeline(encoder, classifier(feature_bounds=None))
+    with pytest.raises(ValueError, match="threshold"):
+        search(pipe, {"dponehotencoder__categories": [None]}).fit(table, data[1])
+
+
+def test_the_statement_says_what_a_trial_takes_as_public(data):
+    found = search(scoring=lambda model, X, y: np.ones(len(y))).fit(*data)
+    assert any("feature bounds" in line for line in found.privacy_.public)
+    assert "scoring= looks at each row alone" in found.privacy_.assumptions
+    assert found.best_estimator_.privacy_ == found.privacy_
+    with pytest.warns(WeakPrivacyWarning):
+        search(epsilon=50.0).fit(*data)
+
+
+def test_rows_that_a_model_cannot_take_tell_nothing(data):
+    X, y = data[0].copy(), data[0][:, 0].astype(object)
+    X[:, 1] = np.where(np.arange(1500) % 7, X[:, 1], np.nan)
+    y[5::11] = "secret"
+    regressor = DPRegressor("linear", feature_bounds=(-1, 1), y_bounds=(-1, 1), max_epochs=2, on_invalid="null")
+    assert 0 <= search(regressor).fit(X, y).best_score_ <= 1.5
+    pipe = make_private_pipeline(regressor.set_params(on_invalid="raise"))
+    assert 0 <= search(pipe, {"dpregressor__lr": [0.1]}).fit(data[0], data[0][:, 0]).best_score_ <= 1.5

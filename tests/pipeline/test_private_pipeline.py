@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.feature_selection import SelectKBest
@@ -15,12 +16,20 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
 
-from skdp import DPClassifier
+from skdp import DPClassifier, PrivacyLedger
 from skdp.accounting import verify
 from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
 from skdp.exceptions import NotPrivateWarning, PlanViolationError
 from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
-from skdp.preprocessing import Column, DPFeatureRelease, DPTableVectorizer, HashingTokenizer, Schema, SchemaEncoder
+from skdp.preprocessing import (
+    Column,
+    DPFeatureRelease,
+    DPOneHotEncoder,
+    DPTableVectorizer,
+    HashingTokenizer,
+    Schema,
+    SchemaEncoder,
+)
 from skdp.releases import Spending
 
 
@@ -166,12 +175,14 @@ def test_no_noise_says_so_and_add_remove_needs_a_declared_number(data):
 def test_checks_name_the_verdict_of_every_step():
     pipe = Pipeline([
         ("columns", ColumnTransformer([("n", StandardScaler(), [0]), ("c", OneHotEncoder(), [1])], remainder="drop")),
-        ("public", OneHotEncoder(categories=[["a", "b"]])), ("fun", FunctionTransformer(np.log1p)),
+        ("public", OneHotEncoder(categories=[["a", "b"]], handle_unknown="ignore")),
+        ("quotes", OneHotEncoder(categories=[["a", "b"]])), ("fun", FunctionTransformer(np.log1p)),
         ("off", "passthrough"), ("model", classifier()),
     ])  # fmt: skip
     verdicts = {check.path: check.verdict for check in check_steps(pipe)}
     assert verdicts == {
-        "columns__n": "unpaid", "columns__c": "unpaid", "public": "public", "fun": "public", "model": "charged"
+        "columns__n": "unpaid", "columns__c": "unpaid", "public": "public", "quotes": "unpaid", "fun": "public",
+        "model": "charged",
     }  # fmt: skip
     released = make_pipeline(DPFeatureRelease(), StandardScaler(), LogisticRegression())
     assert [check.verdict for check in check_steps(released)] == ["charged", "released", "released"]
@@ -218,3 +229,73 @@ def test_texts_and_images():
     images = np.random.default_rng(0).random((100, 1, 9, 9)).astype(np.float32)
     pipe = make_private_pipeline(DPClassifier(classes=[0, 1]), epsilon=4.0).fit(images, y[:100])
     assert 3.99 < pipe.privacy_.epsilon <= 4.0
+
+
+class Foreign:
+    """Names its price and keeps no book."""
+
+    def __init__(self, noise_multiplier=None):
+        self.noise_multiplier = noise_multiplier
+
+    def get_params(self, deep=True):
+        return {"noise_multiplier": self.noise_multiplier}
+
+    def set_params(self, **params):
+        self.noise_multiplier = params["noise_multiplier"]
+        return self
+
+    def privacy_charge(self, public, scale):
+        return Charge((Touch("mean", Poisson(), Gaussian((scale,)), 1),), public.adjacency, public.unit)
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        return X
+
+
+def test_what_nobody_reports_counts_in_full(data):
+    pipe = make_private_pipeline(Foreign(), Centre(fail=True), classifier(), epsilon=1.0)
+    with pytest.raises(RuntimeError):
+        pipe.fit(*data)
+    assert {line.name for line in pipe.privacy_.queries if line.executed} == {"foreign: mean", "centre: mean"}
+
+
+def test_steps_in_other_threads_know_what_is_paid_for(data):
+    columns = ColumnTransformer([("one", Centre(), [0]), ("two", Centre(), [1, 2])], n_jobs=2)
+    pipe = make_private_pipeline(columns, classifier(), epsilon=1.0)
+    with PrivacyLedger(delta=1e-5) as ledger, parallel_config("threading", n_jobs=2):
+        pipe.fit(*data)
+        assert len(ledger.table()) == 1
+        with pytest.raises(PlanViolationError):
+            clone(pipe).set_params(columntransformer__two=Centre(sly=0.5)).fit(*data)
+    assert all(line.executed == line.planned for line in pipe.privacy_.queries)
+
+
+def test_what_nested_steps_take_as_public_is_stated(data):
+    columns = ColumnTransformer(
+        [("one", Centre(insecure_noise_seed=1), [0, 1, 2]), ("fun", FunctionTransformer(), [0])]
+    )
+    statement = make_private_pipeline(columns, classifier()).fit(*data).privacy_
+    assert statement.reproducible_noise and "the range" in statement.public
+    assert any("'columntransformer__fun'" in line for line in statement.public)
+
+
+def test_nested_steps_are_priced_at_their_own_columns():
+    table = pd.DataFrame({"a": ["u", "v"] * 200, "b": np.arange(400.0), "c": np.arange(400.0)})
+    columns = ColumnTransformer([("kind", DPOneHotEncoder(categories=[["u", "v"]], sparse_output=False), ["a"])])
+    pipe = make_private_pipeline(columns, classifier(feature_bounds=None)).fit(table, [0, 1] * 200)
+    assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
+
+
+@pytest.mark.parametrize("y", [[0] * 400, [0, 1] * 199 + [0, np.nan], [0, 1] * 199, [0, 7] * 200])
+def test_wrong_targets_are_refused_before_a_step_spends(data, y):
+    pipe = make_private_pipeline(Centre(), DPClassifier("linear", classes=[0, 1] if 7 in y else None))
+    with pytest.raises(ValueError):
+        pipe.fit(data[0], y)
+    assert not hasattr(pipe, "_failed")
+
+
+def test_an_epsilon_of_a_step_is_not_used_silently(data):
+    with pytest.warns(UserWarning, match="epsilon=0.1 of step 'dpclassifier'"):
+        make_private_pipeline(Centre(), classifier(epsilon=0.1)).fit(*data)
