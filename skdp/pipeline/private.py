@@ -342,8 +342,8 @@ class PrivatePipeline(LedgerAware, Pipeline):
             own, default = getattr(check.estimator, "epsilon", None), 1.0
             if own is not None and own != default and own != self.epsilon:
                 warn_user(
-                    f"epsilon={own!r} of step {check.path!r} is not used: epsilon={self.epsilon!r} of the pipeline pays "
-                    "for all steps; set it there"
+                    f"epsilon={own!r} of step {check.path!r} is not used: epsilon={self.epsilon!r} of the pipeline "
+                    "pays for all steps; set it there"
                 )
         last = self.steps[-1][1]
         if hasattr(last, "facts_of") and y is not None and not isinstance(last, PrivatePipeline):

@@ -11,6 +11,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 
 from skdp.accounting import calibrate, check_epsilon, noise_multiplier, resolve_delta
 from skdp.accounting import epsilon as epsilon_of
+from skdp.accounting.budget import check_budget
 from skdp.accounting.shares import squared_signal
 from skdp.contract import ADJACENCIES, Charge, Public, Selection, Touch
 from skdp.exceptions import UnsupportedEventError
@@ -23,7 +24,6 @@ from skdp.neural_network.problem import declared, outputs_of
 from skdp.neural_network.prospects import rows_for, signal_for, verdict_of
 from skdp.neural_network.reading import vocabulary_of
 from skdp.planning.fit_plan import FitPlan, PlannedRelease
-from skdp.releases import check_budget
 
 __all__ = ["plan"]
 
