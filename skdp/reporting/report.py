@@ -214,8 +214,9 @@ def report(
     ----------
     subject : estimator, pipeline, search, PrivacyLedger, PrivacyStatement or path-like
         A fitted `DPClassifier`, `DPRegressor` or `skdp.pipeline.PrivatePipeline`; a scikit-learn pipeline or search
-        that contains one; a `skdp.model_selection.DPSearchCV`; a ledger; a statement, or the file that one
-        was saved to.
+        that contains one; a `skdp.model_selection.DPSearchCV` or `DPSweepCV`; a repair of a fitted model, such as
+        `skdp.calibration.DPTemperatureScaling`; a ledger; a statement, or the file that one was saved to. Pass a search
+        and not its ``best_estimator_``, which knows nothing of the trials beside its own.
     X_test, y_test : array-like or table, optional
         Rows that the model was not fitted on.
     path : path-like, optional
