@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
+from skdp.accounting import PrivacyStatement
+from skdp.calibration.prefit import PrefitSpending
 from skdp.preprocessing import DPTableVectorizer, Schema, SchemaEncoder
 from skdp.preprocessing.table_layout import EPOCH, known_columns
 
-__all__ = ["ReportColumn", "columns_of", "last_step"]
+__all__ = ["READ_OFF", "ReportColumn", "columns_of", "last_step", "reads_classes", "within"]
 
 PUBLIC, RELEASED, UNUSED = "public", "released with noise", "not used"
 READ_OFF = "read from the rows, not protected"
@@ -40,19 +43,21 @@ class ReportColumn:
     source: str = ""
 
 
-def columns_of(model: Any) -> list[ReportColumn]:
+def columns_of(model: Any, statement: PrivacyStatement) -> list[ReportColumn]:
     """Input columns of a model or pipeline and its target, with what was known of each.
 
     Parameters
     ----------
     model : estimator
         Fitted.
+    statement : PrivacyStatement
+        About it, which knows more than the model: the trials of a search are told the classes that it read from y.
 
     Returns
     -------
     list of ReportColumn
     """
-    model = getattr(model, "best_estimator_", model)
+    model = within(model)
     first = model.steps[0][1] if isinstance(model, Pipeline) else model
     if isinstance(first, SchemaEncoder) and isinstance(first.schema, Schema):
         found = [ReportColumn(c.name, _in_words(c), PUBLIC, c.source) for c in first.schema]
@@ -64,13 +69,29 @@ def columns_of(model: Any) -> list[ReportColumn]:
             found.append(ReportColumn(name, _content(content, first.kinds_[name]), origin, source))
     else:
         found = _bare(first, last_step(model))
-    return found + _target(last_step(model))
+    return found + _target(last_step(model), statement)
 
 
 def last_step(model: Any) -> Any:
     """The last step of a pipeline, or the model itself."""
-    model = getattr(model, "best_estimator_", model)
-    return model.steps[-1][1] if isinstance(model, Pipeline) else model
+    model = within(model)
+    return last_step(model.steps[-1][1]) if isinstance(model, Pipeline) else model
+
+
+def within(model: Any) -> Any:
+    """What predicts inside searches, repairs of a fitted model, and `sklearn.frozen.FrozenEstimator`."""
+    while True:
+        if isinstance(model, PrefitSpending | FrozenEstimator):
+            model = model.estimator
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        else:
+            return model
+
+
+def reads_classes(statement: PrivacyStatement) -> bool:
+    """Whether labels were read from y, as the statement tells."""
+    return any("(read from y)" in line for line in statement.public)
 
 
 def _bare(first: Any, last: Any) -> list[ReportColumn]:
@@ -86,9 +107,9 @@ def _bare(first: Any, last: Any) -> list[ReportColumn]:
     return [ReportColumn(str(name), f"{a:.6g} to {b:.6g}", origin) for name, (a, b) in zip(names, bounds, strict=True)]
 
 
-def _target(last: Any) -> list[ReportColumn]:
+def _target(last: Any, statement: PrivacyStatement) -> list[ReportColumn]:
     if hasattr(last, "classes_"):
-        given = getattr(last, "classes", None) is not None
+        given = getattr(last, "classes", None) is not None and not reads_classes(statement)
         text = _listed(list(last.classes_))
         return [ReportColumn(TARGET, f"classes {text}", PUBLIC if given else READ_OFF)]
     bounds = getattr(last, "y_bounds_", None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Iterable, Iterator
 from functools import cache
 from html import escape
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 from skdp.accounting.statement_text import figures, headline, interpretation, remarks, round_up, stopped
 from skdp.accounting.verify import NOT_CHECKED
 from skdp.reporting.charts import bars, guess, reliability
-from skdp.reporting.columns import READ_OFF
 from skdp.reporting.utility import Metric
 
 if TYPE_CHECKING:
@@ -64,7 +62,7 @@ def _sections(report: Report) -> Iterator[str]:
     yield _section("What the budget was spent on", *_budget(report))
     if report.utility is not None or report.charged_score is not None:
         yield _section("How good the model is", *_utility(report))
-    open_ends = (*lists.pop("Not covered", ()), *_uncovered(report))
+    open_ends = (*lists.pop("Not covered", ()), *report.open_ends)
     yield _section(
         "What the promise rests on",
         *_titled("It rests on these assumptions", lists.pop("It rests on these assumptions", ())),
@@ -85,13 +83,12 @@ def _sections(report: Report) -> Iterator[str]:
 # ------------------------------------------------------------------ the claim
 def _verdict(report: Report) -> str:
     statement = report.statement
-    private = math.isfinite(statement.epsilon) and not statement.reproducible_noise
-    if report.alarms and private:
+    if report.alarms and report.private:
         first = "No promise about the whole: parts of what was done are not covered"
         rest = f"What is covered, by itself: {headline(statement)}."
     else:
         first, rest = headline(statement), ""
-    kind = "verdict" if private and not report.alarms else "verdict alarm"
+    kind = "verdict" if report.private and not report.alarms else "verdict alarm"
     early = _p(stopped(statement)) if statement.executed_epsilon is not None else ""
     about = _p(interpretation(statement))
     return f'<div class="{kind}">{_p(first)}{_p(rest) if rest else ""}{about}{early}</div>\n'
@@ -163,14 +160,6 @@ def _utility(report: Report) -> Iterator[str]:
 
 def _figure_of(metric: Metric) -> str:
     return "not defined" if metric.value is None else f"{metric.value:.4f}"
-
-
-def _uncovered(report: Report) -> Iterator[str]:
-    if report.utility is not None and not report.utility.public:
-        yield f"the exact figures on {report.utility.rows} test rows in this report"
-    for column in report.columns:
-        if column.origin == READ_OFF:
-            yield "which classes occur in the rows"
 
 
 # ------------------------------------------------------------------ tables of facts

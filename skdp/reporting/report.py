@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -16,9 +17,9 @@ from skdp.accounting.shares import line_shares
 from skdp.accounting.statement_text import headline, query_text, round_up
 from skdp.accounting.versions import versions
 from skdp.pipeline import StepCheck
-from skdp.reporting.columns import ReportColumn, columns_of
+from skdp.reporting.columns import READ_OFF, ReportColumn, columns_of, reads_classes
 from skdp.reporting.page import page
-from skdp.reporting.subjects import LedgerEntry, Subject, subject_of
+from skdp.reporting.subjects import DECLARED, LedgerEntry, Subject, subject_of
 from skdp.reporting.utility import Utility, utility_of
 
 __all__ = ["BudgetLine", "Report", "report"]
@@ -63,7 +64,7 @@ class Report:
     title, kind : str
     statement : PrivacyStatement
     alarms : tuple of str
-        What the statement does not cover although it was done; empty where it covers everything.
+        What the statement does not cover although it was done, so that it promises nothing about the whole.
     budget : tuple of BudgetLine
     budget_about : str
         What the lengths of the bars are.
@@ -104,7 +105,27 @@ class Report:
     @property
     def covered(self) -> bool:
         """Whether the statement covers everything in the report, figures on test rows included."""
-        return not self.alarms and (self.utility is None or self.utility.public)
+        return self.private and not self.alarms and not self.open_ends
+
+    @property
+    def private(self) -> bool:
+        """Whether there was noise that nobody can take away again."""
+        return math.isfinite(self.statement.epsilon) and not self.statement.reproducible_noise
+
+    @property
+    def open_ends(self) -> tuple[str, ...]:
+        """What is left out of the promise beside the alarms: exact figures, labels read from y, and steps declared."""
+        found = []
+        if self.utility is not None and not self.utility.public:
+            found.append(f"the exact figures on {self.utility.rows} test rows in this report")
+        if reads_classes(self.statement) or any(column.origin == READ_OFF for column in self.columns):
+            found.append("which classes occur in the rows")
+        found += [
+            f"step “{step.path}” ({type(step.estimator).__name__}), which {step.reason}"
+            for step in self.steps
+            if step.verdict == DECLARED
+        ]
+        return tuple(found)
 
     @property
     def html(self) -> str:
@@ -121,8 +142,9 @@ class Report:
             "about": self.kind,
             "created": self.created,
             "headline": headline(self.statement),
+            "private": self.private,
             "covers_everything": self.covered,
-            "not_covered": list(self.alarms),
+            "not_covered": [*self.alarms, *self.open_ends],
             "attack_accuracy": self.statement.attack_accuracy,
             "budget": [vars(line) for line in self.budget],
             "ledger": [{name: number_to_json(value) for name, value in vars(entry).items()} for entry in self.entries],
@@ -163,9 +185,9 @@ class Report:
         Path(path).write_text(text, encoding="utf-8")
 
     def __repr__(self) -> str:
-        covers = "covers" if self.covered else "does not cover"
+        covers = "covers everything in it" if self.covered else "does not cover everything in it"
         epsilon = round_up(self.statement.epsilon)
-        return f"Report({self.title!r}, epsilon={epsilon}, {covers} everything in it)"
+        return f"Report({self.title!r}, epsilon={epsilon}, {covers if self.private else 'NOT PRIVATE'})"
 
     def _repr_html_(self) -> str:
         """The page in a frame of its own, so that its style and a notebook's leave each other alone."""
@@ -192,8 +214,9 @@ def report(
     ----------
     subject : estimator, pipeline, search, PrivacyLedger, PrivacyStatement or path-like
         A fitted `DPClassifier`, `DPRegressor` or `skdp.pipeline.PrivatePipeline`; a scikit-learn pipeline or search
-        that contains one; a `skdp.model_selection.DPSearchCV`; a ledger; a statement, or the file that one
-        was saved to.
+        that contains one; a `skdp.model_selection.DPSearchCV` or `DPSweepCV`; a repair of a fitted model, such as
+        `skdp.calibration.DPTemperatureScaling`; a ledger; a statement, or the file that one was saved to. Pass a search
+        and not its ``best_estimator_``, which knows nothing of the trials beside its own.
     X_test, y_test : array-like or table, optional
         Rows that the model was not fitted on.
     path : path-like, optional
@@ -264,7 +287,7 @@ def report(
         charged_score=found.charged_score,
         steps=found.steps,
         entries=found.entries,
-        columns=() if found.model is None else tuple(columns_of(found.model)),
+        columns=() if found.model is None else tuple(columns_of(found.model, found.statement)),
     )
     if path is not None:
         made.save(path)

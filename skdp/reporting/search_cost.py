@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from skdp.accounting import PrivacyStatement, calibrate, compose, resolve_delta
 from skdp.contract import Public
+from skdp.model_selection import DPSweepCV
 
 __all__ = ["SearchCost", "search_cost"]
 
@@ -28,7 +29,7 @@ class SearchCost:
     ----------
     statement : PrivacyStatement or None
     reason : str
-        Empty where there is a statement.
+        Why there is none, or why it bounds nothing; empty where it holds.
     """
 
     statement: PrivacyStatement | None
@@ -40,7 +41,7 @@ def search_cost(search: Any, refit: PrivacyStatement) -> SearchCost:
 
     Parameters
     ----------
-    search : GridSearchCV or RandomizedSearchCV
+    search : GridSearchCV, RandomizedSearchCV or DPSweepCV
         Fitted.
     refit : PrivacyStatement
         Of its final fit.
@@ -54,12 +55,17 @@ def search_cost(search: Any, refit: PrivacyStatement) -> SearchCost:
     The price lists are drawn up again from public facts. That this was done right is seen from the final fit, whose
     price list has to come out as it was stated.
     """
-    if type(search) not in (GridSearchCV, RandomizedSearchCV):
+    if type(search) not in (GridSearchCV, RandomizedSearchCV, DPSweepCV):
         return SearchCost(None, f"which rows its fits saw is not known of a {type(search).__name__}; {_REMEDY}")
     cv = check_cv(search.cv, [0, 1], classifier=is_classifier(search.estimator))
+    # A sweep counts its own fits, though not what models inside them had cost before.
+    kept = type(search) is DPSweepCV and getattr(search.best_estimator_, "privacy_", None) == refit
+    total = search.privacy_ if kept else None
     if type(cv) not in _BY_POSITION:
         reason = f"{type(cv).__name__} may assign rows to folds by their labels, so composing fits bounds nothing"
-        return SearchCost(None, f"{reason} (pass cv=KFold(...)); {_REMEDY}")
+        return SearchCost(total, f"{reason} (pass cv=KFold(...)); {_REMEDY}")
+    if total is not None:
+        return SearchCost(total)
     if refit.status != "complete":
         return SearchCost(None, f"the final fit did not end as planned; {_REMEDY}")
     sizes = [len(train) for train, _ in cv.split(np.zeros(refit.n))]
