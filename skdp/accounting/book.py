@@ -120,7 +120,8 @@ class FitBook:
         lease = _check_lease(lease)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
         covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
-        self._ledgers = () if covered else ledger_sessions.reserve(self.id, charge, self.about)
+        if not covered:
+            _, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about)
         self.reservation = Reservation(charge, lines)
         return self.reservation
 
@@ -222,7 +223,9 @@ class FitBook:
     def reopen(self, reservation: Reservation, charge: Charge, lease: int | None = None) -> dict[str, int]:
         """Go on with a fit that stopped; whatever was leased counts as spent.
 
-        Open ledgers that hold the charge are not charged again, others are charged in full.
+        Open ledgers that hold the charge are not charged again, others are charged in full. So are all where one of
+        them knows that the fit was gone on with from this state before: what goes on now is another fit, under another
+        id.
 
         Parameters
         ----------
@@ -251,7 +254,10 @@ class FitBook:
             )
         lease = _check_lease(lease)
         covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
-        self._ledgers = () if covered else ledger_sessions.reserve(self.id, charge, self.about)
+        behind = {name: line.leased for name, line in reservation.lines.items()}
+        self._ledgers = ()
+        if not covered:
+            self.id, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about, behind)
         for line in reservation.lines.values():
             line.spent = line.leased
             line.leased = line.touch.count if lease is None else min(line.spent + lease, line.touch.count)

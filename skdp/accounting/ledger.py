@@ -38,7 +38,9 @@ class PrivacyLedger:
 
     Estimators, transformers, searches and releases are charged wherever they are fitted: as clones, in threads, in
     worker processes (``n_jobs=2``). A charge is on disk before a row is read, and one that would exceed the ceiling is
-    refused before it costs anything.
+    refused before it costs anything. Not charged is what a worker fits that ran before the block was opened, as those
+    of joblib do after an earlier call, and that is sent a function which makes its estimator itself: hand it the
+    estimator.
 
     Parameters
     ----------
@@ -87,7 +89,8 @@ class PrivacyLedger:
     declared after a look at the rows. Derivations are in the user guide.
 
     What a fit without one query has reserved is void. Whatever else was reserved counts in full, also after an error or
-    a crash; a fit that is resumed is not charged twice.
+    a crash; a fit that is resumed is not charged twice. One that is resumed again from a copy of the same checkpoint
+    is, as soon as the ledger knows of the first; see the user guide for what it cannot know.
 
     References
     ----------
@@ -221,8 +224,8 @@ class PrivacyLedger:
         for other, theirs in self._units.items():
             if other != key and units & theirs:
                 raise ValueError(
-                    f"disjoint({key!r}): {len(units & theirs)} of the units have key {other!r} already; a unit with "
-                    "two keys pays for both, so fit these blocks without disjoint"
+                    f"disjoint({key!r}): there are units that have key {other!r} already; a unit with two keys pays "
+                    "for both, so fit these blocks without disjoint"
                 )
         self._units[key] = self._units.get(key, frozenset()) | units
 

@@ -79,6 +79,9 @@ class Entry:
         Which check compared the block's units with those of other keys.
     executed : dict or None
         Queries by touch name; None until the fit has ended.
+    resumed_from : dict or None
+        Queries by touch name that were behind the checkpoint with which the fit was last gone on with, so that a
+        second copy of it is told from a later one.
     """
 
     id: str
@@ -88,11 +91,28 @@ class Entry:
     key: str | None = None
     units: str | None = None
     executed: dict[str, int] | None = None
+    resumed_from: dict[str, int] | None = None
 
     @property
     def void(self) -> bool:
         """Whether it ended without a query, so that nothing was released."""
         return self.executed is not None and not any(self.executed.values())
+
+    def outran(self, behind: Mapping[str, int]) -> bool:
+        """Whether the fit went on since a checkpoint was written with so many queries behind it.
+
+        True as well where it was gone on with from there and nothing was written since: nobody can tell whether that
+        was another copy.
+        """
+        counts = {touch.name: touch.count for touch in self.charge.touches}
+        if self.void or all(behind[name] == count for name, count in counts.items()):
+            return False  # nothing was asked, or nothing is left to ask
+        if any(behind[name] < (self.executed or {}).get(name, 0) for name in counts):
+            return True
+        before = self.resumed_from
+        return before is not None and not (
+            all(behind[name] >= before[name] for name in counts) and any(behind[name] > before[name] for name in counts)
+        )
 
     @property
     def whole(self) -> bool:
@@ -131,7 +151,8 @@ class Accounts:
         elif "settle" in record:
             self.entries[record["settle"]].executed = dict(record["executed"])
         elif "reopen" in record:
-            self.entries[record["reopen"]].executed = None
+            entry = self.entries[record["reopen"]]
+            entry.executed, entry.resumed_from = None, record.get("behind")  # files of older versions have none
         elif "declare" in record:
             self.declared.append(Declared(_entry(record["declare"], record), int(record["count"])))
         elif "look" in record:
@@ -160,9 +181,8 @@ class Accounts:
 
 
 def _entry(name: str, record: Mapping[str, Any]) -> Entry:
-    return Entry(
-        name, record["at"], charge_from_dict(record["charge"]), dict(record["about"]), record["key"], record["units"]
-    )
+    charge, about = charge_from_dict(record["charge"]), dict(record["about"])
+    return Entry(name, record["at"], charge, about, record["key"], record["units"], resumed_from=record.get("behind"))
 
 
 def by_key(entries: list[Entry]) -> dict[str | None, list[Entry]]:

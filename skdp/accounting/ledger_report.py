@@ -120,6 +120,8 @@ def _assumptions(terms: Terms, entries: list[Entry]) -> list[str]:
             f"disjoint blocks: every {keyed[0].charge.unit} has one key, so it pays for the blocks of that key alone "
             f"({how}); the charges listed are those of the dearest key"
         )
+        if keyed[0].charge.adjacency == "replace-one":
+            found.append(f"disjoint blocks: a {keyed[0].charge.unit} that replaces another has the same key")
     return found
 
 

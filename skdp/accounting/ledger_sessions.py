@@ -274,11 +274,25 @@ def _is_fitted(estimator: Any) -> bool:
 
 
 # ------------------------------------------------------------------ what books tell
-def reserve(name: str, charge: Charge, about: dict[str, Any]) -> tuple[LedgerStore, ...]:
+def reserve(
+    name: str, charge: Charge, about: dict[str, Any], behind: Mapping[str, int] | None = None
+) -> tuple[str, tuple[LedgerStore, ...]]:
     """Enter a charge in every open ledger that does not hold it: all check first, then all write.
+
+    Parameters
+    ----------
+    name : str
+        Of the charge.
+    charge : Charge
+    about : dict
+    behind : mapping of str to int, optional
+        Of a fit that goes on: how many queries of each touch its checkpoint has behind it. Where a ledger knows that
+        the fit went on from another copy of it, this one is another fit.
 
     Returns
     -------
+    str
+        Name under which they hold it: a new one for such another fit.
     tuple of LedgerStore
         Those that hold it now.
 
@@ -291,19 +305,22 @@ def reserve(name: str, charge: Charge, about: dict[str, Any]) -> tuple[LedgerSto
     with contextlib.ExitStack() as transactions:
         for session in sessions:
             transactions.enter_context(session.store.transaction())
+        if behind is not None and any(session.store.outran(name, behind) for session in sessions):
+            name = uuid.uuid4().hex
         at = now()
         entries = [(session.store, Entry(name, at, charge, about, *session.key_and_units)) for session in sessions]
-        new = [(store, entry) for store, entry in entries if store.admit(entry)]
+        new = {store: store.admit(entry) for store, entry in entries}
         written = []
         try:
-            for store, entry in new:
-                store.reserve(entry)
+            for store, entry in entries:
+                store.reserve(entry, behind)
                 written.append(store)
         except OSError:
-            for store in written:  # nothing will run on their strength
-                store.write(settle=name, executed={})
+            for store in written:
+                if new[store]:  # nothing will run on its strength
+                    store.write(settle=name, executed={})
             raise
-    return tuple(store for store, _ in entries)
+    return name, tuple(new)
 
 
 def settle(stores: Iterable[LedgerStore], name: str, executed: Mapping[str, int]) -> None:

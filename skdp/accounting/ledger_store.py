@@ -75,16 +75,21 @@ class LedgerStore:
         admit(self.accounts, entry, self.name)
         return True
 
+    def outran(self, name: str, behind: Mapping[str, int]) -> bool:
+        """Whether a fit that the ledger holds is further than its checkpoint; see `Entry.outran`."""
+        held = self.accounts.entries.get(name)
+        return held is not None and held.outran(behind)
+
     def check_kind(self, entry: Entry) -> None:
         """Refuse a charge of another adjacency or unit, or for too few rows."""
         check_kind(self.accounts, entry, self.name)
 
-    def reserve(self, entry: Entry) -> None:
-        """Write a charge down that was admitted; only inside the same `transaction`."""
+    def reserve(self, entry: Entry, behind: Mapping[str, int] | None = None) -> None:
+        """Write a charge down that was admitted, or that the fit goes on; only inside the same `transaction`."""
         if entry.id in self.accounts.entries:
-            self.write(reopen=entry.id)
+            self.write(reopen=entry.id, behind=behind)
         else:
-            self.write(reserve=entry.id, **_written(entry))
+            self.write(reserve=entry.id, behind=behind, **_written(entry))
 
     def declare(self, entry: Entry, count: int) -> None:
         """Write down that a charge may be made so often; only inside a `transaction`."""

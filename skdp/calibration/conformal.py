@@ -21,7 +21,8 @@ centred: a row adds ±1/2), is less than half that of the largest rank in a rele
 
 Counts are centred at 1/2, so that n/2 is added from the public n. A row without a valid score then counts as half
 below, and half is less than q: such rows raise the threshold. Where n is not public ("add-remove") counts are centred
-at q instead, and n is not needed: :math:`\sum_i (1[s_i \le t] - q) \ge q + c`.
+at q instead, and n is not needed: :math:`\sum_i (1[s_i \le t] - q) \ge q + c`. A row
+without a valid score is then left out.
 
 Angelopoulos, Bates, Zrnic, Jordan, *Private prediction sets*, 2021, were first to privatise split conformal
 prediction, by the exponential mechanism; Gaussian counts compose with everything else here.

@@ -59,7 +59,8 @@ class DPConformalRegressor(RegressorMixin, ConformalSpending):
     noise_multiplier : float, optional
         Standard deviation of the noise over sensitivity, of all counts together; instead of `epsilon`.
     on_invalid : {"raise", "null"}, default="raise"
-        Rows without a finite target or prediction: an error, or rows that count as not covered.
+        Rows without a finite target or prediction: an error, or rows that count as half covered, which raises the
+        threshold; under ``"add-remove"`` they are left out.
     insecure_noise_seed : int, optional
         Reproducible noise, for tests and papers; the statement says so.
 

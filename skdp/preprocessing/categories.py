@@ -12,7 +12,9 @@ from sklearn.utils.validation import validate_data
 
 from skdp.preprocessing.tables import as_array, column_values, is_named
 
-__all__ = ["category_of", "given_categories", "key_of", "keys_of", "read_cells"]
+__all__ = ["TEXT_OR_NUMBERS", "category_of", "given_categories", "key_of", "keys_of", "read_cells"]
+
+TEXT_OR_NUMBERS = "that every category is text, a number or missing (an error would have told)"
 
 
 def read_cells(estimator: Any, X: Any, *, reset: bool) -> list[np.ndarray]:
@@ -39,10 +41,18 @@ def key_of(value: Any) -> str | None:
     if isinstance(value, bool | np.bool_):
         return f"b{bool(value)}"
     if isinstance(value, numbers.Real | np.number) and not isinstance(value, np.timedelta64):
-        return None if value != value else f"n{float(value) + 0.0!r}"  # -0.0 is 0.0
+        return None if value != value else f"n{_float(value) + 0.0!r}"  # -0.0 is 0.0
     if pd.isna(value) is True:
         return None
     raise TypeError
+
+
+def _float(value: Any) -> float:
+    """A number as a float; infinite where it does not fit, for an error would stop a fit for one cell."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def category_of(key: str) -> Any:

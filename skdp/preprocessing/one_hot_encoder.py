@@ -14,7 +14,8 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 from skdp.accounting import resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import Charge, Public, drive
-from skdp.preprocessing.categories import category_of, given_categories, keys_of, read_cells
+from skdp.preprocessing.categories import TEXT_OR_NUMBERS, category_of, given_categories, keys_of, read_cells
+from skdp.preprocessing.private_columns import COLUMNS
 from skdp.releases import Spending, discovery_queries, discovery_touch
 
 __all__ = ["DELTA_SHARE", "DPOneHotEncoder", "most_common"]
@@ -165,7 +166,7 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         arrays = {"categories": np.column_stack(columns)} if private else {}
         n = len(cells[0])
         public = self._public(n, len(cells))
-        facts = ["the number, names and types of the columns"] + ["categories"] * (len(private) < len(keys))
+        facts = [COLUMNS] + ["categories"] * (len(private) < len(keys)) + [TEXT_OR_NUMBERS] * bool(private)
         with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
             if private:
                 fail = self.privacy_charge(public, 1.0).delta_fail

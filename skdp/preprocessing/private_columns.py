@@ -18,7 +18,10 @@ from skdp.preprocessing.tables import as_float, is_named
 from skdp.releases import ArrayExecutor, Spending, bounds_queries, bounds_touches
 from skdp.user_line import warn_user
 
-__all__ = ["PrivateColumns", "part", "read_columns"]
+__all__ = ["COLUMNS", "NUMBERS", "PrivateColumns", "part", "read_columns"]
+
+COLUMNS = "the number, names and types of the columns"
+NUMBERS = "that every cell is a number or missing (an error would have told)"
 
 # Share of the squared signal that finds ranges which are not public, where statistics are computed within them. With .6
 # or
@@ -35,8 +38,8 @@ def part(scale: float | None, share: float) -> float | None:
 def read_columns(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """A table or array as float64, missing values NaN, infinite ones as they are; names and number are checked."""
     if isinstance(X, pd.DataFrame):
-        coded = [label for label, dtype in X.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
-        X = X.astype({label: X[label].cat.categories.dtype for label in coded}) if coded else X
+        coded = {label: _decoded(dtype) for label, dtype in X.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)}
+        X = X.astype(coded) if coded else X
     elif is_named(X):
         X = pd.DataFrame({name: as_float(name, np.asarray(X[name].to_numpy())) for name in X.columns})
     values = read_features(estimator, X, reset=reset)
@@ -46,6 +49,12 @@ def read_columns(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         return values.astype(np.float64)
+
+
+def _decoded(dtype: pd.CategoricalDtype) -> Any:
+    """Type of the values of a coded column, with room for missing ones, whether there are any or not."""
+    values = dtype.categories.dtype
+    return np.float64 if isinstance(values, np.dtype) and values.kind in "iub" else values
 
 
 class PrivateColumns(TransformerMixin, Spending):
@@ -135,7 +144,7 @@ class PrivateColumns(TransformerMixin, Spending):
 
     def _range_facts(self) -> list[str]:
         """What a statement names as public about columns."""
-        return ["the number, names and types of the columns"] + ["feature bounds"] * (self.feature_bounds is not None)
+        return [COLUMNS, NUMBERS] + ["feature bounds"] * (self.feature_bounds is not None)
 
     # ------------------------------------------------------------------ rows at prediction time
     def _finite(self, X: Any) -> np.ndarray:

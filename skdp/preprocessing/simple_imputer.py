@@ -10,9 +10,9 @@ import pandas as pd
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skdp.contract import Charge, Counts, Gaussian, Poisson, Public, Query, Touch, drive
-from skdp.preprocessing.categories import category_of, given_categories, keys_of, read_cells
+from skdp.preprocessing.categories import TEXT_OR_NUMBERS, category_of, given_categories, keys_of, read_cells
 from skdp.preprocessing.one_hot_encoder import positions
-from skdp.preprocessing.private_columns import RANGE_SHARE, PrivateColumns, part, read_columns
+from skdp.preprocessing.private_columns import COLUMNS, RANGE_SHARE, PrivateColumns, part, read_columns
 from skdp.releases import moments_queries, moments_touch, quantile_queries, quantile_touches
 
 __all__ = ["DPSimpleImputer"]
@@ -232,7 +232,7 @@ class DPSimpleImputer(PrivateColumns):
 
     def _fit_cells(self, cells: list[np.ndarray]) -> None:
         names, n = self._names(), len(cells[0])
-        arrays, facts = {}, ["the number, names and types of the columns"]
+        arrays, facts = {}, [COLUMNS]
         if self.strategy == "most_frequent":
             keys = given_categories(self.categories, names, len(cells))
             private = [str(name) for name, own in zip(names, keys, strict=True) if own is None]
@@ -244,7 +244,7 @@ class DPSimpleImputer(PrivateColumns):
             codes = [positions(own, keys_of(name, c)) for name, own, c in zip(names, keys, cells, strict=True)]
             listed = [np.where(code < len(own), code, np.nan) for code, own in zip(codes, keys, strict=True)]
             arrays["codes"] = np.column_stack(listed)
-            facts.append("categories")
+            facts += ["categories", TEXT_OR_NUMBERS]
         public = self._public(n, len(cells))
         with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
             statistics = np.full(len(cells), self.fill_value, dtype=object)

@@ -14,7 +14,7 @@ from skdp.accounting import resolve_delta
 from skdp.accounting.checks import is_real
 from skdp.contract import Charge, Gaussian, Poisson, Public, Touch, drive
 from skdp.exceptions import PrivateBoundsWarning
-from skdp.preprocessing.categories import category_of, key_of
+from skdp.preprocessing.categories import TEXT_OR_NUMBERS, category_of, key_of
 from skdp.preprocessing.one_hot_encoder import DELTA_SHARE, most_common, positions
 from skdp.preprocessing.private_columns import part
 from skdp.preprocessing.schema import Column
@@ -199,6 +199,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
             "keys": np.column_stack([cells[i] for i in lists] or [np.empty((len(table), 0), dtype=object)]),
         }
         facts = ["the number, names and declared types of the columns"] + ["schema"] * (self.schema is not None)
+        facts += [TEXT_OR_NUMBERS] * any(column.kind == "categorical" for column in columns)
         found: dict[int, Any] = {}
         with self._spending(public, arrays, np.zeros(len(table), bool), facts=facts) as (executor, touches):
             if ranges:

@@ -260,11 +260,23 @@ def test_disjoint_blocks_cost_what_the_dearest_costs():
     assert "declared by the user" in said(ledger) and verify(ledger.statement)
 
 
+@pytest.mark.parametrize("adjacency", ["zero-out", "replace-one"])
+def test_a_row_that_replaces_another_has_its_key(adjacency):
+    with opened() as ledger:
+        for key in "AB":
+            with ledger.disjoint(key):
+                spend(dataclasses.replace(gaussian(9), adjacency=adjacency))
+    assert ("a row that replaces another has the same key" in said(ledger)) == (adjacency == "replace-one")
+
+
 def test_units_are_compared_and_kept_nowhere(tmp_path):
     with opened(path=tmp_path / "l") as ledger:
         with ledger.disjoint("A", units=["ann-1", "bob-2"]):
             spend(gaussian(9))
-        with pytest.raises(ValueError, match="1 of the units have key 'A' already"), ledger.disjoint("B", ["bob-2"]):
+        with (
+            pytest.raises(ValueError, match=r"\): there are units that have key 'A' already"),
+            ledger.disjoint("B", ["bob-2"]),
+        ):
             pass
         with ledger.disjoint("B", units=["cy-3"]):
             spend(gaussian(9))

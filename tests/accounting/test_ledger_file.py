@@ -160,6 +160,45 @@ def test_a_resumed_fit_is_charged_once_and_to_a_new_ledger_in_full(path):
     assert list(fresh.table()["what"]) == ["fit"] and ledger.epsilon == fresh.epsilon > 0
 
 
+def going_on(saved, lease=None):
+    """A book like `saved`, gone on with."""
+    book = FitBook.from_dict(json.loads(json.dumps(saved)))
+    book.reopen(book.reservation, gaussian(9, count=4), lease)
+    return book
+
+
+def test_copies_of_a_checkpoint_are_fits_of_their_own(path):
+    with skdp.PrivacyLedger(3.0, 1e-6, path=path) as ledger:
+        book = FitBook("fit", 10_000)
+        book.reserve(gaussian(9, count=4), lease=1)
+        saved = book.to_dict()
+        first = going_on(saved, lease=1)
+        one = ledger.epsilon
+        assert len(ledger.table()) == 1
+        assert going_on(first.to_dict(), lease=1).id == book.id and len(ledger.table()) == 1, "crashed a second time"
+        copies = {going_on(saved).id, going_on(saved).id, going_on(first.to_dict()).id}
+        assert len(copies - {book.id}) == 3 and len(ledger.table()) == 4 and ledger.epsilon > 1.5 * one
+
+
+def test_a_finished_fit_is_not_gone_on_with_for_nothing(path):
+    charge = gaussian(9, count=4)
+    with skdp.PrivacyLedger(3.0, 1e-6, path=path) as ledger:
+        book = FitBook("fit", 10_000)
+        reservation = book.reserve(charge, lease=1)
+        saved = book.to_dict()
+        book.extend(reservation, {touch.name: 4 for touch in charge.touches})
+        for touch in charge.touches * 4:
+            book.spend(reservation, touch)
+        whole = book.to_dict()
+        book.settle(reservation)
+        assert going_on(whole).id == book.id and len(ledger.table()) == 1, "nothing is left to ask"
+        assert going_on(saved).id != book.id and len(ledger.table()) == 2
+    with skdp.PrivacyLedger(ledger.epsilon, 1e-6) as other, pytest.raises(BudgetExceededError):
+        for _ in range(3):
+            going_on(saved)
+    assert len(other.table()) >= 1
+
+
 def test_a_void_fit_that_is_resumed_is_charged_again(path):
     with skdp.PrivacyLedger(1.2, 1e-6, path=path) as ledger:
         book = FitBook("fit", 10_000)

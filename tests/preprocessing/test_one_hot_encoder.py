@@ -186,6 +186,14 @@ def test_missing_values_have_no_key():
     assert keys_of("a", np.array([0.0, -0.0, np.nan])).tolist() == ["n0.0", "n0.0", None]
 
 
+def test_a_number_that_fits_no_float_stops_no_fit():
+    X = pd.DataFrame({"a": np.array([1] * 900 + [10**400, -(10**400)], dtype=object)})
+    assert keys_of("a", X["a"].to_numpy()[-2:]).tolist() == ["ninf", "n-inf"]
+    encoder = DPOneHotEncoder(epsilon=1.0).fit(X)
+    assert encoder.categories_[0].tolist() == [1]
+    assert "that every category is text, a number or missing (an error would have told)" in encoder.privacy_.public
+
+
 @pytest.mark.parametrize("cell", [(1, 2), {"a": 1}, [1], 1j, pd.Timestamp("2000-01-01")])
 def test_other_cells_are_refused_unquoted(cell):
     X = pd.DataFrame({"odd": pd.Series(["a", cell] * 20, dtype=object)})

@@ -158,6 +158,8 @@ def test_the_statement_meets_the_target(case, adjacency):
     assert 0.78 < statement.epsilon <= 0.8 and statement.adjacency == adjacency
     assert epsilon_of(statement.event, statement.delta, adjacency) <= 0.8 * (1 + 1e-3)
     assert "the number, names and types of the columns" in statement.public
+    told = "category is text, a number or missing" if case == "most frequent" else "cell is a number or missing"
+    assert f"that every {told} (an error would have told)" in statement.public
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -245,6 +245,17 @@ def test_a_hidden_range_is_said_to_be():
     np.testing.assert_array_equal(scaler.feature_bounds_, [[-1, 1]])
 
 
+@silent
+@pytest.mark.parametrize("values", [[1, 2], [False, True], [0.5, 2.0]])
+def test_codes_may_be_missing(values):
+    coded = pd.DataFrame({"level": pd.Categorical([*values * 20, None], categories=values)})
+    plain = pd.DataFrame({"level": [*map(float, values * 20), np.nan]})
+    ours, theirs = (DPStandardScaler(feature_bounds=(0, 4), epsilon=np.inf).fit(X) for X in (coded, plain))
+    np.testing.assert_array_equal(ours.mean_, theirs.mean_)
+    np.testing.assert_array_equal(ours.transform(coded), theirs.transform(plain))
+    np.testing.assert_array_equal(ours.transform(coded[:-1]), theirs.transform(plain[:-1]))
+
+
 @pytest.mark.parametrize(
     "transformer, words",
     [

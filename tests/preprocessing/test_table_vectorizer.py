@@ -191,6 +191,7 @@ def test_the_statement_meets_the_target(schema, adjacency):
     statement = vectorizer.privacy_
     assert 0.78 < statement.epsilon <= 0.8
     assert "the number, names and declared types of the columns" in statement.public
+    assert "that every category is text, a number or missing (an error would have told)" in statement.public
     lists = schema is None or "town" not in schema
     fail = 0.1 * statement.delta if lists else 0
     assert epsilon_of(statement.event, statement.delta - fail, adjacency) == pytest.approx(statement.epsilon, rel=1e-3)
