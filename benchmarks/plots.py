@@ -123,7 +123,7 @@ def mechanisms(figures: dict) -> Figure:
     names = list(dict.fromkeys(row["data"] for row in figures["results"]))
     figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 3.4), squeeze=False)
     models = list(dict.fromkeys(row["mechanism"] for row in figures["results"]))
-    colours = dict(zip(models, ("#d1495b", *PEERS, "#b07aa1", "#7a5195"), strict=False))
+    colours = dict(zip(models, ("#d1495b", *PEERS, "#b07aa1", "#7a5195", "#c97b84"), strict=True))
     for axis, name in zip(axes.flat, names, strict=True):
         records = [row for row in figures["results"] if row["data"] == name]
         for model in models:
@@ -134,7 +134,7 @@ def mechanisms(figures: dict) -> Figure:
         for dots, row in zip((":", "--", "-."), (r for r in figures["published"] if r["data"] == name), strict=False):
             label = f"published: {row['recipe']}"
             axis.plot((1, 2, 3, 4), row["accuracy"], dots, color="black", linewidth=0.9, label=label)
-        good = [100 * r["accuracy"] for r in records if r["mechanism"] != "neuraldp"]
+        good = [100 * r["accuracy"] for r in records if r["mechanism"] not in ("neuraldp", "dp-sgd, batch of DPIS")]
         axis.set_ylim(min(good) - 1, max(good) + 1)  # what lies far below leaves the panel, and stands in the table
         axis.set(title=name.replace("_", " "), xlabel="epsilon", ylabel="test accuracy, %")
         axis.grid(alpha=0.3)
