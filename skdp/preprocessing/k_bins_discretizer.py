@@ -51,7 +51,7 @@ class DPKBinsDiscretizer(PrivateColumns):
     Attributes
     ----------
     privacy_ : PrivacyStatement
-    bin_edges_ : ndarray of shape (n_features,) of ndarray of shape (n_bins_ + 1,)
+    bin_edges_ : ndarray of shape (n_features,) of ndarray of shape (n_bins + 1,)
     n_bins_ : ndarray of shape (n_features,)
         Bins of each column; quantiles that coincide leave fewer than asked for.
     feature_bounds_ : ndarray of shape (n_features, 2)

@@ -56,9 +56,9 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
     Attributes
     ----------
     privacy_ : PrivacyStatement
-    components_ : ndarray of shape (n_components_, n_features)
+    components_ : ndarray of shape (n_components, n_features)
         Orthonormal, by falling variance; the largest entry of each is positive.
-    explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components_,)
+    explained_variance_, explained_variance_ratio_ : ndarray of shape (n_components,)
         Eigenvalues of the noisy covariance, negative ones set to 0.
     mean_ : ndarray of shape (n_features,)
         Public or released.
@@ -208,7 +208,7 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
 
         Returns
         -------
-        ndarray of shape (n_samples, n_components_)
+        ndarray of shape (n_samples, n_components)
         """
         X = self._finite(X)
         with np.errstate(all="ignore"):  # a warning would tell of a huge value
@@ -220,7 +220,7 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_components_)
+        X : array-like of shape (n_samples, n_components)
 
         Returns
         -------
