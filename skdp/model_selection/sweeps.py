@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skdp.accounting import PrivacyStatement, compose
 from skdp.exceptions import PrivacyLeakWarning
+from skdp.model_selection.splits import PublicKFold, check_splitter
 from skdp.neural_network.together import fit_together
 from skdp.user_line import warn_user
 
@@ -143,8 +145,9 @@ class DPSweepCV(GridSearchCV):
         Processes, each of which takes a run of candidates.
     refit : bool, str or callable, default=True
     cv : int, cross-validation generator or iterable, default=None
-        Folds of equal size share their steps. `KFold` splits by position alone, which is public; None and a number mean
-        stratified folds for classifiers, which depend on all labels.
+        A number means folds by position (`PublicKFold`), also for classifiers; None is 5. scikit-learn's stratified
+        folds, which one label can change for other rows, bring a warning.
+        Folds of equal size share their steps.
     return_train_score : bool, default=False
 
     Attributes
@@ -188,6 +191,17 @@ class DPSweepCV(GridSearchCV):
         super().__init__(estimator, param_grid, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv,
                          error_score="raise", return_train_score=return_train_score)  # fmt: skip
 
+    def _splitter(self, y: Any) -> Any:
+        """Folds by positions where `cv` is a number; a warning where labels decide on them."""
+        cv = 5 if self.cv is None else self.cv
+        if isinstance(cv, numbers.Integral):
+            return PublicKFold(int(cv))
+        try:
+            return check_splitter(cv)
+        except ValueError as error:
+            warn_user(f"{error}. The composed epsilon bounds nothing per row as it is", PrivacyLeakWarning)
+            return check_cv(cv, y, classifier=is_classifier(self.estimator))
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> DPSweepCV:
         """Fit all candidates on all folds, score them, and refit the best.
 
@@ -203,7 +217,7 @@ class DPSweepCV(GridSearchCV):
         """
         X, y, sample_weight = indexable(X, y, sample_weight)
         scorer, metric = self._get_scorers()
-        folds = list(check_cv(self.cv, y, classifier=is_classifier(self.estimator)).split(X, y))
+        folds = list(self._splitter(y).split(X, y))
         candidates = list(ParameterGrid(self.param_grid))
         warn_user(_SCORES, PrivacyLeakWarning)
         started = time.perf_counter()

@@ -225,7 +225,7 @@ def report(
     test_rows : {"exact", "public"}, default="exact"
         "public": the test rows are public. "exact": they are private, and since figures on them are computed without
         noise the report marks these as not covered.
-    intervals : tuple (low, high) of array-like, optional
+    intervals : tuple (low, high) of array-like, or array-like of shape (n, 2), optional
         Prediction intervals for the test rows of a regression, whose coverage is then reported.
     statement : PrivacyStatement, optional
         To be shown in place of the subject's own, where more was released than this subject.

@@ -90,7 +90,7 @@ def utility_of(model: Any, X: Any, y: Any, public: bool, intervals: Any = None) 
     y : array-like
     public : bool
         Whether these rows are public.
-    intervals : tuple (low, high) of array-like, optional
+    intervals : tuple (low, high) of array-like, or array-like of shape (n, 2), optional
         Prediction intervals of a regression, by row.
 
     Returns
@@ -190,7 +190,8 @@ def _regression(y: np.ndarray, predicted: np.ndarray, intervals: Any) -> list[Me
         Metric("Root mean squared error", float(root_mean_squared_error(y, predicted)), "in units of the target"),
     ]
     if intervals is not None:
-        low, high = (np.asarray(side, dtype=float) for side in intervals)
+        pairs = np.ndim(intervals) == 2 and np.shape(intervals) == (len(y), 2) and len(y) != 2
+        low, high = (np.asarray(side, dtype=float) for side in (np.transpose(intervals) if pairs else intervals))
         if low.shape != y.shape or high.shape != y.shape:
             raise ValueError(
                 f"intervals=(low, high) have shapes {low.shape} and {high.shape}, and y_test has {y.shape}; pass one "

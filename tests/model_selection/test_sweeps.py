@@ -352,3 +352,15 @@ def test_a_sweep_states_all_of_its_fits():
     refit = sweep.best_estimator_.privacy_
     assert sweep.privacy_.epsilon == pytest.approx(compose([one] * 8 + [refit]).epsilon, rel=1e-3)
     assert any("exact scores" in note for note in sweep.privacy_.warnings)
+
+
+def test_folds_are_public_unless_asked_otherwise():
+    from sklearn.model_selection import StratifiedKFold
+
+    from skdp.model_selection import PublicKFold
+
+    y = [0, 1] * 10
+    assert repr(DPSweepCV(DPClassifier(), {}, cv=3)._splitter(y)) == repr(PublicKFold(3))
+    assert DPSweepCV(DPClassifier(), {})._splitter(y).n_splits == 5
+    with pytest.warns(PrivacyLeakWarning, match="bounds nothing per row"):
+        assert isinstance(DPSweepCV(DPClassifier(), {}, cv=StratifiedKFold(2))._splitter(y), StratifiedKFold)

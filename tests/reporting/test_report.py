@@ -81,6 +81,8 @@ def test_regressor_and_intervals(regressor, table):
     X = table[0][1200:]
     y, guess = 3 * X["age"].to_numpy(), regressor.predict(X)
     made = skdp.report(regressor, X, y, intervals=(guess - 0.5, guess + 0.5))
+    pairs = skdp.report(regressor, X, y, intervals=np.column_stack([guess - 0.5, guess + 0.5]))
+    assert pairs.to_dict()["utility"] == made.to_dict()["utility"]
     found = made.to_dict()["utility"]["metrics"]
     assert found["R²"] == pytest.approx(regressor.score(X, y))
     assert found["Mean absolute error"] == pytest.approx(np.abs(y - guess).mean())
