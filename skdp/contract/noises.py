@@ -206,7 +206,7 @@ class Selection:
     --------
     >>> from skdp.contract import Touch
     >>> run = Touch("gradient", Poisson(), Gaussian((10.0,)), 1)
-    >>> Selection((run,), mean=5.0, shape=1.0).event(Poisson(), 1).mean
+    >>> Selection((run,), mean=5.0, shape=1.0).event(Poisson(), 1).event.mean
     5.0
     """
 
