@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Iterable
 
-__all__ = ["warn_user"]
+__all__ = ["warn_all", "warn_user"]
 
 # What lies between a user's line and a fit: wrappers of callbacks, pipelines, searches and their workers.
 _BETWEEN = ("skdp", "sklearn", "joblib", "contextlib")
@@ -23,3 +24,14 @@ def warn_user(message: str, category: type[Warning] = UserWarning) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame, level = frame.f_back, level + 1
     warnings.warn(message, category, stacklevel=level)
+
+
+def warn_all(messages: Iterable[tuple[type[Warning], str]]) -> None:
+    """Warn of several things on the user's own line.
+
+    Parameters
+    ----------
+    messages : iterable of (type, str)
+    """
+    for category, message in messages:
+        warn_user(message, category)

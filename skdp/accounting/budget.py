@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from skdp.accounting.accountants import check_epsilon
+from skdp.accounting.calibration import Calibration, calibrate
 from skdp.accounting.checks import is_real
-from skdp.contract import ADJACENCIES
+from skdp.contract import ADJACENCIES, Charge
 from skdp.exceptions import InsecureNoiseWarning, NotPrivateWarning, WeakPrivacyWarning
 
-__all__ = ["budget_warnings", "check_budget"]
+__all__ = ["at_budget", "budget_warnings", "check_budget"]
 
 _WEAK_EPSILON = 10.0
 _FEW_ROWS = 100
@@ -45,6 +47,31 @@ def check_budget(spender: Any) -> None:
             "adjacency='add-remove' protects the number of rows, so it has to be declared: pass n_public with a "
             "number that anybody may know"
         )
+
+
+def at_budget(
+    spender: Any, charge_at: Callable[[float | None], Charge], delta: float
+) -> tuple[float | None, Calibration | None]:
+    """Noise scale that a spender's budget asks for, and the certificate where it was calibrated.
+
+    Parameters
+    ----------
+    spender : object
+        With ``epsilon`` and ``noise_multiplier``.
+    charge_at : callable
+        From a scale to the price list.
+    delta : float
+        Already resolved.
+
+    Returns
+    -------
+    tuple of (float or None, Calibration or None)
+        No scale where there is to be no noise; no certificate where the scale was given, or nothing is released.
+    """
+    if spender.epsilon is None or math.isinf(spender.epsilon) or not charge_at(1.0).touches:
+        return spender.noise_multiplier, None
+    certificate = calibrate(charge_at, spender.epsilon, delta)
+    return certificate.scale, certificate
 
 
 def budget_warnings(spender: Any, delta: float, n: int, what: str) -> list[tuple[type[Warning], str]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from skdp.accounting import PrivacyStatement, compose
 from skdp.accounting.checks import is_real
 from skdp.contract import Charge, Gaussian, Poisson, Public, Query, RowSum, Touch, drive
 from skdp.metrics.losses import log_losses, squared_distances
@@ -184,13 +183,9 @@ class PrivateScore(Spending):
         self.score_, self.std_error_ = self._finished(total / public.n, noise)
         return self.score_
 
-    @property
-    def privacy_(self) -> PrivacyStatement:
-        """Statement of all calls of this object, those included that ended in an error after spending."""
-        parts = [*getattr(self, "_failed", []), *getattr(self, "_calls", [])]
-        if len(parts) < 2:
-            return super().privacy_
-        return compose([PrivacyStatement.from_dict(part) for part in parts])
+    def _stated(self) -> list[dict[str, Any]]:
+        """All calls of this object, those included that ended in an error after spending."""
+        return [*getattr(self, "_failed", []), *getattr(self, "_calls", [])]
 
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What one call costs at a noise multiplier.

@@ -15,20 +15,21 @@ from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.model_selection import ParameterSampler
 from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_samples
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, compose, resolve_delta
+from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
 from skdp.accounting.budget import budget_warnings
 from skdp.accounting.checks import is_real
 from skdp.accounting.covered import covered
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.selection import Ceiling, ceiling_of
+from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Poisson, Public, Selection, Touch
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.best_model import BestModelMixin
 from skdp.model_selection.row_scores import ROW_SCORES, row_scores
 from skdp.model_selection.trials import draw_trials
-from skdp.user_line import warn_user
+from skdp.user_line import warn_all, warn_user
 
 __all__ = ["DPSearchCV"]
 
@@ -43,7 +44,7 @@ _NOT_TUNABLE = (
 _SHAPES = {"geometric": 1.0, "logarithmic": 0.0, "poisson": None}
 
 
-class DPSearchCV(LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEstimator):
+class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEstimator):
     r"""Random search that is charged once, whatever it tries.
 
     A secret random number of trials is run. Each draws parameters, trains on one part of the rows and is scored, with
@@ -173,8 +174,7 @@ class DPSearchCV(LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEstimator)
         charge = self._charge(template, public, certificate.scale)
         ceiling = ceiling_of(charge, self.epsilon, delta)
         notes = budget_warnings(self, delta, total, "search")
-        for kind, message in notes:
-            warn_user(message, kind)
+        warn_all(notes)
         statement = self._state(charge, delta, total, notes)
         book = FitBook(f"{type(self).__name__} of {type(self.estimator).__name__}", total)
         reservation = book.reserve(charge)
@@ -274,15 +274,6 @@ class DPSearchCV(LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEstimator)
             warnings=[*(message for _, message in notes), *(() if trial is None else trial.warnings)],
             net="" if trial is None else trial.net,
         ).to_dict()
-
-    @property
-    def privacy_(self) -> PrivacyStatement:
-        """Statement of the whole search, together with searches of this object that were interrupted."""
-        parts = [*getattr(self, "_failed", []), *([self._statement] if hasattr(self, "_statement") else [])]
-        if not parts:
-            check_is_fitted(self, "_statement")
-        statements = [PrivacyStatement.from_dict(part) for part in parts]
-        return statements[0] if len(statements) == 1 else compose(statements)
 
     # ------------------------------------------------------------------ parts
     def _check(self) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import nn
 
 from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.accounting.ledger_sessions import LedgerAware
-from skdp.contract import Charge, Public
+from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivateBoundsWarning
 from skdp.nets.building import build_module
@@ -35,6 +34,7 @@ from skdp.neural_network.checkpoint import (
 from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.interrupted import interruption, stopped_early, tell_interrupted
 from skdp.neural_network.parameters import bounds_array, check_parameters
+from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
 from skdp.neural_network.reading import (
@@ -42,13 +42,13 @@ from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
     raise_invalid,
-    vocabulary_of,
 )
 from skdp.neural_network.ready import ReadyFit
 from skdp.neural_network.scaling import as_inputs, scale_inputs
-from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings, warn_all
+from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
+from skdp.user_line import warn_all
 
 __all__ = ["DPEstimator"]
 
@@ -72,7 +72,7 @@ def one_at_a_time(method: Callable) -> Callable:
     return alone
 
 
-class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
+class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
     """Base of the private estimators; see `DPClassifier` for the parameters."""
 
     # ------------------------------------------------------------------ scikit-learn's protocol
@@ -233,84 +233,6 @@ class DPEstimator(LedgerAware, CallbackSupportMixin, BaseEstimator):
                 ready.train()
             journal.returned()
         return work
-
-    def privacy_charge(self, public: Public, scale: float | None) -> Charge:
-        """What a fit would cost at a noise multiplier, from public facts alone.
-
-        Parameters
-        ----------
-        public : Public
-        scale : float or None
-            Noise multiplier of a training step, in the place of what `epsilon` or `noise_multiplier` ask for; None is
-            no noise. What else follows from the budget (steps, bands of `DPFTRL`) is as in a fit: calibrating this
-            charge to `epsilon` gives the price list of the fit.
-
-        Returns
-        -------
-        Charge
-            Which costs less the larger the scale.
-        """
-        priced = copy.copy(self).set_params(epsilon=math.inf, noise_multiplier=None) if scale is None else self
-        missing = self._missing(public, vocabulary_of(self.module, public.input_shape) is not None)
-        return draw_up(priced, public, resolve_delta(self.delta, public.n), missing, scale=scale).charge
-
-    def facts_of(self, X: Any, y: Any) -> Public:
-        """The public facts of a data set that the price of a fit follows from; nothing is spent.
-
-        Parameters
-        ----------
-        X, y
-            As for `fit`.
-
-        Returns
-        -------
-        Public
-
-        Raises
-        ------
-        ValueError
-            For rows that `fit` would refuse.
-        """
-        return copy.copy(self)._problem(X, y, None).public
-
-    def planned_charge(self, public: Public) -> Charge:
-        """What a fit with these parameters will reserve, its noise calibrated, from public facts alone.
-
-        Parameters
-        ----------
-        public : Public
-            As `public_facts` gives it for a table.
-
-        Returns
-        -------
-        Charge
-        """
-        work = copy.copy(self)
-        check_parameters(work)
-        missing = self._missing(public, vocabulary_of(self.module, public.input_shape) is not None)
-        return draw_up(work, public, resolve_delta(self.delta, public.n), missing).charge
-
-    def public_facts(self, n: int, n_features: int) -> Public:
-        """Public facts of a table of numbers, as a fit on it would find them; of a regression with one target.
-
-        Parameters
-        ----------
-        n, n_features : int
-
-        Returns
-        -------
-        Public
-
-        Raises
-        ------
-        ValueError
-            The classes of a classifier are not among its parameters.
-        """
-        labels = getattr(self, "classes", (0.0, 0.0))
-        if labels is None:
-            raise ValueError("classes=None: pass the public list of labels, which a fit would read from y")
-        blank = copy.copy(self)._problem(np.zeros((len(labels), n_features)), np.asarray(labels), None)
-        return blank.public if self.adjacency == "add-remove" else replace(blank.public, n=int(n))
 
     @contextmanager
     def _training(self, problem: Problem, programme: Programme, estimates: Estimates, journal: Journal, book: FitBook,

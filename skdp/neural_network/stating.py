@@ -18,9 +18,8 @@ from skdp.nets.step_length import count_variables
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.prospects import hopeless_signal
 from skdp.training.supported import trainable_parameters
-from skdp.user_line import warn_user
 
-__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings", "warn_all"]
+__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings"]
 
 _MANY_INTEGERS = 32
 
@@ -76,12 +75,6 @@ def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
         f"{more:.2g} times the rows or the epsilon, or fewer columns, would help"
     )
     return [(WeakSignalWarning, message)]
-
-
-def warn_all(messages: list[tuple[type[Warning], str]]) -> None:
-    """Show messages on the user's own line."""
-    for category, message in messages:
-        warn_user(message, category)
 
 
 def make_statement(

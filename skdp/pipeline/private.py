@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,24 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.validation import _num_features, _num_samples, check_is_fitted
+from sklearn.utils.validation import _num_features, _num_samples
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
-from skdp.accounting.budget import budget_warnings, check_budget
+from skdp.accounting import FitBook, PrivacyStatement, resolve_delta
+from skdp.accounting.budget import at_budget, budget_warnings, check_budget
 from skdp.accounting.covered import covered
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.shares import squared_signal
+from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
+from skdp.pipeline.prices import divided, seen_by, together
 from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
 from skdp.preprocessing.table_layout import as_table, declared_types
-from skdp.user_line import warn_user
+from skdp.user_line import warn_all, warn_user
 
 __all__ = ["PrivatePipeline", "make_private_pipeline"]
 
-# Share of the budget that all steps but the last one have together, where shares= does not say.
-_PREPARATION = 0.1
 
-
-class PrivatePipeline(LedgerAware, Pipeline):
+class PrivatePipeline(Stated, LedgerAware, Pipeline):
     """Steps that are paid for from one budget, which they cost together exactly.
 
     One noise scale is solved for: the composition of what all steps release costs `epsilon`. Steps that look at private
@@ -157,15 +155,6 @@ class PrivatePipeline(LedgerAware, Pipeline):
         """Not offered: predictions about the very rows of a fit are no release."""
         raise AttributeError("a private pipeline fits and then predicts; call fit(X, y) and predict(X_new)")
 
-    @property
-    def privacy_(self) -> PrivacyStatement:
-        """Statement about all steps together; fits of this object that spent and ended in an error count, too."""
-        parts = [*getattr(self, "_failed", []), *([self._statement] if hasattr(self, "_statement") else [])]
-        if not parts:
-            check_is_fitted(self, "_statement")
-        statements = [PrivacyStatement.from_dict(part) for part in parts]
-        return statements[0] if len(statements) == 1 else compose(statements)
-
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What a fit costs at a noise scale, from public facts alone.
 
@@ -179,12 +168,9 @@ class PrivatePipeline(LedgerAware, Pipeline):
         -------
         Charge
         """
-        total = Charge((), public.adjacency)
-        for path, charge in self._charges(public, scale).items():
-            touches = tuple(replace(touch, name=f"{path}: {touch.name}") for touch in charge.touches)
-            own = replace(charge, touches=touches)
-            total = total + own if total.touches else replace(own, delta_fail=own.delta_fail + total.delta_fail)
-        return total
+        scaled = self._scaled(public, scale)
+        parts = {path: step.privacy_charge(seen, own) for path, step, seen, own in scaled}
+        return together(parts, public.adjacency)
 
     def facts_of(self, X: Any, y: Any = None) -> Public:
         """The public facts of a data set that prices follow from: number of rows, columns and classes.
@@ -230,30 +216,6 @@ class PrivatePipeline(LedgerAware, Pipeline):
             raise ValueError(f"public_steps={self.public_steps!r}: there is no step {sorted(unknown)[0]!r}")
         return [c for c in checks if c.verdict == CHARGED]
 
-    def _divided(self, private: list[StepCheck]) -> dict[str, float]:
-        """Share of the squared signal of every private step, by name."""
-        given = dict(self.shares or {})
-        names = [check.path for check in private]
-        for name, share in given.items():
-            if name not in names:
-                raise ValueError(f"shares={self.shares!r}: there is no private step {name!r}; there are {names}")
-            if not (isinstance(share, (int, float)) and 0 < share < 1 or len(names) == 1 and share == 1):
-                raise ValueError(f"shares: {name!r} has {share!r}, which must lie strictly between 0 and 1")
-        left, others = 1 - math.fsum(given.values()), [name for name in names if name not in given]
-        if left < -1e-9 or (not others and abs(left) > 1e-9) or (others and left < 1e-9):
-            raise ValueError(
-                f"shares={self.shares!r} must add up to 1 over all private steps ({', '.join(names)}), or leave "
-                "something for those without an entry"
-            )
-        last = [name for name in others if name == names[-1]]
-        first = [name for name in others if name not in last]
-        ahead = left * (_PREPARATION if last else 1.0) if first else 0.0
-        return given | {name: ahead / len(first) for name in first} | dict.fromkeys(last, left - ahead)
-
-    def _charges(self, public: Public, scale: float | None) -> dict[str, Charge]:
-        """Price lists of the private steps at a common scale, by name."""
-        return {path: step.privacy_charge(seen, own) for path, step, seen, own in self._scaled(public, scale)}
-
     def _scaled(self, public: Public, scale: float | None) -> Iterator[tuple[str, Any, Public, float | None]]:
         """Private steps, what each knows of the rows, and the noise scale at which it costs its share."""
         private = self._private_steps()
@@ -266,10 +228,10 @@ class PrivatePipeline(LedgerAware, Pipeline):
                     step.set_params(**{name: getattr(self, name)})
             if check is private[-1] and self._takes_bounds(step):
                 step.set_params(feature_bounds=(-1.0, 1.0))
-            seen = _seen(public, check.columns)
+            seen = seen_by(public, check.columns)
             priced.append((check, step, seen, squared_signal(step.privacy_charge(seen, 1.0), 1.0)))
         costing = [check for check, _, _, signal in priced if signal]
-        shares = self._divided(costing) if costing else {}
+        shares = divided(self.shares, [check.path for check in costing]) if costing else {}
         self._shares = shares
         for check, step, seen, signal in priced:
             own = None
@@ -293,23 +255,18 @@ class PrivatePipeline(LedgerAware, Pipeline):
         public = self.facts_of(X, y)
         self._check_targets(X, y)
         delta = resolve_delta(self.delta, public.n)
-        certificate, scale = None, self.noise_multiplier
-        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
-            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
-            scale = certificate.scale
+        scale, certificate = at_budget(self, lambda scale: self.privacy_charge(public, scale), delta)
         notes = budget_warnings(self, delta, public.n, "pipeline")
-        for kind, message in notes:
-            warn_user(message, kind)
-        total, parts = self.privacy_charge(public, scale), self._charges(public, scale)
+        warn_all(notes)
+        scaled = list(self._scaled(public, scale))
+        parts = {path: step.privacy_charge(seen, own) for path, step, seen, own in scaled}
+        total = together(parts, public.adjacency)
         self.steps = [(name, clone(step)) for name, step in self.steps]
-        for path, _, _, own in self._scaled(public, scale):
+        for path, _, _, own in scaled:
             step = self._step(path)
-            known = step.get_params()
-            budget = {"epsilon": math.inf} if scale is None else {"epsilon": None, "noise_multiplier": own}
-            if scale is None:
-                budget["noise_multiplier"] = None
+            budget = {"epsilon": math.inf if scale is None else None, "noise_multiplier": own}
             budget |= {"delta": self.delta, "adjacency": self.adjacency, "n_public": self.n_public}
-            step.set_params(**{name: value for name, value in budget.items() if name in known})
+            step.set_params(**{name: value for name, value in budget.items() if name in step.get_params()})
         book = FitBook(f"pipeline of {', '.join(name for name, _ in self.steps)}", public.n)
         reservation = book.reserve(total)
         owners = {path: type(self._step(path)).__name__ for path in parts}
@@ -437,22 +394,3 @@ def make_private_pipeline(*steps: Any, epsilon: float | None = 1.0, **params: An
     ['dpstandardscaler', 'dpclassifier']
     """
     return PrivatePipeline(make_pipeline(*steps).steps, epsilon=epsilon, **params)
-
-
-def _seen(public: Public, columns: Any) -> Public:
-    """What a step knows of the rows that a column transformer gives it, before rows are read."""
-    if columns is None or callable(columns):
-        return public
-    if isinstance(columns, slice):
-        columns = range(*columns.indices(public.input_shape[0])) if isinstance(columns.start, int | None) else None
-    elif isinstance(columns, str | int):
-        columns = [columns]
-    elif len(columns) and isinstance(columns[0], bool | np.bool_):
-        columns = np.flatnonzero(columns).tolist()
-    if columns is None:
-        return public
-    by_name = dict(public.columns)
-    types = [(c, by_name.get(c)) if isinstance(c, str) else (public.columns[c] if public.columns else (c, None))
-             for c in columns]  # fmt: skip
-    known = tuple(types) if all(kind is not None for _, kind in types) else ()
-    return replace(public, input_shape=(len(types),), columns=known)

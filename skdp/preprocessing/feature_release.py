@@ -14,8 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate, check_epsilon, resolve_delta
-from skdp.accounting.budget import budget_warnings
+from skdp.accounting import FitBook, PrivacyStatement, check_epsilon, resolve_delta
+from skdp.accounting.budget import at_budget, budget_warnings
 from skdp.accounting.checks import is_real
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import ADJACENCIES, FEATURE_ROW, Charge, Gaussian, Poisson, Public, Touch
@@ -27,7 +27,7 @@ from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
-from skdp.user_line import warn_user
+from skdp.user_line import warn_all
 
 __all__ = ["DPFeatureRelease"]
 
@@ -174,8 +174,7 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         charge, delta, certificate = self._priced(Public(len(inputs), self._shape, 0, "regression", self.adjacency))
         (touch,) = charge.touches
         notes = budget_warnings(self, delta, len(inputs), "release")
-        for kind, message in notes:
-            warn_user(message, kind)
+        warn_all(notes)
 
         def statement(executed: Mapping[str, int] | None) -> PrivacyStatement:
             return PrivacyStatement.from_charge(
@@ -374,10 +373,8 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
     def _priced(self, public: Public) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate."""
         delta = resolve_delta(self.delta, public.n)
-        if self.epsilon is None or math.isinf(self.epsilon):
-            return self.privacy_charge(public, self.noise_multiplier), delta, None
-        certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
-        return self.privacy_charge(public, certificate.scale), delta, certificate
+        scale, certificate = at_budget(self, lambda scale: self.privacy_charge(public, scale), delta)
+        return self.privacy_charge(public, scale), delta, certificate
 
     def _taken_as_public(self) -> list[str]:
         facts = ["columns", "labels, where a later step trains on the release: they are not part of it"]

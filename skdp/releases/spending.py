@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,19 +9,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate, compose, resolve_delta
-from skdp.accounting.budget import budget_warnings, check_budget
+from skdp.accounting import FitBook, PrivacyStatement, resolve_delta
+from skdp.accounting.budget import at_budget, budget_warnings, check_budget
 from skdp.accounting.ledger_sessions import LedgerAware
+from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
 from skdp.releases.arrays import ArrayExecutor
-from skdp.user_line import warn_user
+from skdp.user_line import warn_all
 
 __all__ = ["Spending"]
 
 
-class Spending(LedgerAware, BaseEstimator):
+class Spending(Stated, LedgerAware, BaseEstimator):
     """Base of what releases statistics of arrays once per fit.
 
     A subclass takes ``epsilon``, ``delta``, ``adjacency``, ``n_public``, ``noise_multiplier`` and
@@ -88,15 +87,6 @@ class Spending(LedgerAware, BaseEstimator):
         """Public facts of a table of `n` rows."""
         return self._public(n, n_features)
 
-    @property
-    def privacy_(self) -> PrivacyStatement:
-        """Statement of what the last fit cost, together with fits of this object that spent and ended in an error."""
-        parts = [*getattr(self, "_failed", []), *([self._statement] if hasattr(self, "_statement") else [])]
-        if not parts:
-            check_is_fitted(self, "_statement")
-        statements = [PrivacyStatement.from_dict(part) for part in parts]
-        return statements[0] if len(statements) == 1 else compose(statements)
-
     # ------------------------------------------------------------------ for subclasses
     def _check_budget(self) -> None:
         """Refuse impossible budgets before data is looked at."""
@@ -125,8 +115,7 @@ class Spending(LedgerAware, BaseEstimator):
         """
         charge, delta, certificate = self._priced(public)
         notes = budget_warnings(self, delta, public.n, type(self).__name__) if charge.touches else []
-        for kind, message in notes:
-            warn_user(message, kind)
+        warn_all(notes)
 
         def statement(executed: Mapping[str, int] | None) -> PrivacyStatement:
             return PrivacyStatement.from_charge(
@@ -164,8 +153,5 @@ class Spending(LedgerAware, BaseEstimator):
     def _priced(self, public: Public) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate where there is one."""
         delta = resolve_delta(self.delta, public.n)
-        certificate, scale = None, self.noise_multiplier
-        if self.epsilon is not None and math.isfinite(self.epsilon) and self.privacy_charge(public, 1.0).touches:
-            certificate = calibrate(lambda scale: self.privacy_charge(public, scale), self.epsilon, delta)
-            scale = certificate.scale
+        scale, certificate = at_budget(self, lambda scale: self.privacy_charge(public, scale), delta)
         return self.privacy_charge(public, scale), delta, certificate
