@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate
-from skdp.contract import Charge, LinearGradient, Query
+from skdp.contract import PERSON, Charge, LinearGradient, Query
 from skdp.exceptions import ProtocolError
 from skdp.linear_model.admm.iterate import Iterate
 from skdp.linear_model.admm.messages import Call, Join, Reply, read_message
@@ -273,7 +273,7 @@ class Site:
         warnings : iterable of str
         """
         assumption = f"no person has rows at more than {sites} sites, nor more than one at a site"
-        return self._stated(replace(self._charge, unit="person"), n, None, (assumption,), warnings)
+        return self._stated(replace(self._charge, unit=PERSON), n, None, (assumption,), warnings)
 
     def _stated(self, charge: Charge, n: int, certificate: Any, assumed: tuple, warnings: Iterable) -> PrivacyStatement:
         facts, assumptions = self._about

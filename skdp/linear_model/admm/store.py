@@ -41,8 +41,8 @@ class SiteStore:
             self._lock.enter_context(locked(self.path, wait=False))
         except OSError as error:
             raise ProtocolError(
-                f"store={str(path)!r} is in use by another process, or cannot be locked ({error}): two sites that go on "
-                "from one file would draw noise twice for one round"
+                f"store={str(path)!r} is in use by another process, or cannot be locked ({error}): two sites that go "
+                "on from one file would draw noise twice for one round"
             ) from None
 
     @property
