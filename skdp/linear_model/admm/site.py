@@ -248,10 +248,14 @@ class Site:
     def settle(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
         """Close the budget at what was spent, and state it; nothing is answered afterwards."""
         self._book.settle(self._book.reservation)
-        if self._store is not None:
-            self._write()
-            self._store.close()
+        self._write()
+        self.close()
         return self.statement(warnings)
+
+    def close(self) -> None:
+        """Let go of the store, for another process to go on from it."""
+        if self._store is not None:
+            self._store.close()
 
     @property
     def privacy_(self) -> PrivacyStatement:
