@@ -134,7 +134,7 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         fail = 0.0 if scale is None else DELTA_SHARE * resolve_delta(self.delta, public.n)
         return Charge((discovery_touch("column", scale),), public.adjacency, public.unit, fail)
 
-    def fit(self, X: Any, y: Any = None) -> DPOneHotEncoder:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPOneHotEncoder:
         """Spend the budget on categories, where they are not public.
 
         Parameters
@@ -142,6 +142,9 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -167,7 +170,10 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         n = len(cells[0])
         public = self._public(n, len(cells))
         facts = [COLUMNS] + ["categories"] * (len(private) < len(keys)) + [TEXT_OR_NUMBERS] * bool(private)
-        with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(n, bool), facts=facts, sample_weight=sample_weight) as (
+            executor,
+            touches,
+        ):
             if private:
                 fail = self.privacy_charge(public, 1.0).delta_fail
                 touch = touches["column categories"]

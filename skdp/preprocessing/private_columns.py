@@ -63,7 +63,7 @@ class PrivateColumns(TransformerMixin, Spending):
     A subclass takes ``feature_bounds`` besides the budget, and its price list begins with `_range_touches`.
     """
 
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Spend the budget on statistics of X, then transform it.
 
         Parameters
@@ -71,13 +71,15 @@ class PrivateColumns(TransformerMixin, Spending):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in `fit`; rows of weight 0 are transformed like all others.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
             Still private: these are the rows, each by itself, with released statistics.
         """
-        return self.fit(X, y).transform(X)
+        return self.fit(X, y, sample_weight).transform(X)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_statement")

@@ -118,7 +118,7 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
             touches = (*ranges, moments_touch("column", part(scale, 1 - RANGE_SHARE) if ranges else scale))
         return Charge(touches, public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPStandardScaler:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPStandardScaler:
         """Spend the budget on means and standard deviations.
 
         Parameters
@@ -126,6 +126,9 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -143,7 +146,9 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
         known, mean, scale = self._given_ranges(columns), self._given("mean", columns), self._given("scale", columns)
         public = self._public(*X.shape)
         facts = self._range_facts() + [f"{name} of the columns" for name in ("mean", "scale") if self._is_given(name)]
-        with self._spending(public, self._with_private(X, known), np.zeros(len(X), bool), facts=facts) as (
+        with self._spending(
+            public, self._with_private(X, known), np.zeros(len(X), bool), facts=facts, sample_weight=sample_weight
+        ) as (
             executor,
             touches,
         ):
