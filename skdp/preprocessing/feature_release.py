@@ -136,15 +136,16 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, table or tensor of shape (n, n_features) or (n, ...)
-        y, sample_weight : None
-            Ignored.
+        y, sample_weight : array-like, optional
+            Not used, for nothing is released.
 
         Returns
         -------
         DPFeatureRelease
             Itself.
         """
-        self._set_up(X)
+        inputs, _ = self._set_up(X)
+        null_rows(sample_weight, len(inputs))
         self.__dict__.pop("_statement", None)
         return self
 
