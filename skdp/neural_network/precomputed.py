@@ -13,6 +13,8 @@ from skdp.training import PrivateRows
 __all__ = ["check_precomputed", "precomputed"]
 
 _CACHE_BYTES = 4 * 2**30
+# Features of sparse rows are dense, so that only a small table of them is worth keeping.
+_SPARSE_BYTES = 2**28
 _ROWS = 8192
 
 
@@ -21,13 +23,16 @@ def precomputed(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
     if not getattr(module, "precompute_features", False):
         return module, rows
     inputs = rows.inputs
+    dense = isinstance(inputs, torch.Tensor)
     with torch.no_grad():
         none = module.features(inputs[:0])
-        if len(rows) * none.shape[1:].numel() * none.element_size() > _CACHE_BYTES:
+        if len(rows) * none.shape[1:].numel() * none.element_size() > (_CACHE_BYTES if dense else _SPARSE_BYTES):
             return module, rows
         features = none.new_empty((len(rows), *none.shape[1:]))
-        for start in range(0, len(rows), _ROWS):
-            features[start : start + _ROWS] = module.features(inputs[start : start + _ROWS])
+        start = 0
+        for piece in inputs.split(_ROWS):
+            features[start : start + len(piece)] = module.features(piece)
+            start += len(piece)
     return module.head, PrivateRows(features, rows.targets, rows.weights)
 
 

@@ -62,6 +62,8 @@ class DPOneHotEncoder(TransformerMixin, Spending):
     privacy_ : PrivacyStatement
     categories_ : list of ndarray
         Categories of each column that have a column of their own: public ones in their order, released ones sorted.
+    output_bounds_ : ndarray of shape (n_features_out, 2)
+        (0, 1) for every output, as ``feature_bounds`` of a model that follows.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         When X has column names.
@@ -86,6 +88,8 @@ class DPOneHotEncoder(TransformerMixin, Spending):
     >>> DPOneHotEncoder({"town": ["Ulm", "Bonn", "Zell"]}).fit(towns).privacy_.epsilon
     0.0
     """
+
+    gives_output_bounds = True
 
     def __init__(
         self,
@@ -244,6 +248,12 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         names = _check_feature_names_in(self, input_features)
         pairs = zip(names, self.categories_, strict=True)
         return np.array([f"{name}_{end}" for name, own in pairs for end in (*own, "other", "missing")], dtype=object)
+
+    @property
+    def output_bounds_(self) -> np.ndarray:
+        """Range of every output."""
+        check_is_fitted(self)
+        return np.tile([0.0, 1.0], (sum(len(own) + 2 for own in self._keys), 1))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_keys")
