@@ -21,10 +21,11 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skdp import DPClassifier
 from skdp.audit import audit_one_run
-from skdp.contract import Charge
+from skdp.contract import Charge, RowSum
 from skdp.pipeline import make_private_pipeline
 from skdp.preprocessing import DPOneHotEncoder, DPStandardScaler, DPTableVectorizer
 from skdp.releases import ArrayExecutor
+from skdp.releases.arrays import _EXACT
 from skdp.releases.moments import _Contributions
 
 CANARIES, N = 128, 600
@@ -89,7 +90,7 @@ def without_noise():
 
 def without_threshold():
     honest = ArrayExecutor._frequent
-    exact = lambda self, value, z: honest(self, replace(value, threshold=0.0), 0.0)  # noqa: E731
+    exact = lambda self, rows, value, z: honest(self, rows, replace(value, threshold=0.0), 0.0)  # noqa: E731
     return mock.patch.object(ArrayExecutor, "_frequent", exact)
 
 
@@ -97,8 +98,8 @@ def without_threshold():
 def without_bounds():
     """Values are neither clipped to their column's bounds nor rows brought under theirs."""
     plain = lambda self, rows: np.hstack([rows, np.isnan(rows), 1 - rows**2])  # noqa: E731
-    total = lambda self, value: value.map(self._arrays[value.of][~self._null]).sum(axis=0)  # noqa: E731
-    with mock.patch.object(_Contributions, "__call__", plain), mock.patch.object(ArrayExecutor, "_sum", total):
+    total = lambda rows, value: value.map(rows.arrays[value.of][~rows.null]).sum(axis=0)  # noqa: E731
+    with mock.patch.object(_Contributions, "__call__", plain), mock.patch.dict(_EXACT, {RowSum: total}):
         yield
 
 

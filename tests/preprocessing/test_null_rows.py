@@ -137,11 +137,11 @@ def counted_by(fit):
     """Exact answers of a fit: counts of bins, and of all categories, whatever the threshold."""
     seen, honest = [], ArrayExecutor._noisy
 
-    def noisy(self, value, multiplier):
+    def noisy(self, rows, value, multiplier):
         if not isinstance(value, Frequent):
-            seen.append(honest(self, value, 0.0).tolist())
+            seen.append(honest(self, rows, value, 0.0).tolist())
             return np.array(seen[-1])
-        found = honest(self, replace(value, threshold=-1.0), 0.0)
+        found = honest(self, rows, replace(value, threshold=-1.0), 0.0)
         seen.append({key: count for keys, counts in found for key, count in zip(keys, counts, strict=True)})
         return found
 
