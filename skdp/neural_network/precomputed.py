@@ -10,12 +10,13 @@ from scipy import sparse
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training import PrivateRows
+from skdp.training.mapped_rows import MappedRows
 from skdp.training.sparse_rows import SparseRows
 
 __all__ = ["check_precomputed", "precomputed"]
 
 _CACHE_BYTES = 4 * 2**30
-# Features of sparse rows are dense, so that only a small table of them is worth keeping.
+# Of rows that are not in memory as dense numbers, only a small table of features is worth keeping.
 _SPARSE_BYTES = 2**28
 _MOSTLY_ZERO = 0.05
 _ROWS = 8192
@@ -33,7 +34,8 @@ def precomputed(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
     with torch.no_grad():
         none = module.features(inputs[:0])
         small = len(rows) * none.shape[1:].numel() * none.element_size() <= (_CACHE_BYTES if dense else _SPARSE_BYTES)
-        if not small and (dense or not _stays_sparse(module.features, inputs)):
+        whole = dense or isinstance(inputs, MappedRows)
+        if not small and (whole or not _stays_sparse(module.features, inputs)):
             return module, rows
         pieces = map(module.features, inputs.split(_ROWS))
         if small:

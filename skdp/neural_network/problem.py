@@ -13,6 +13,7 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
+from skdp.neural_network.mapped_table import MappedTable
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
@@ -35,7 +36,7 @@ class Problem:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n, ...) or SparseTable of shape (n, columns)
+    inputs : ndarray or MappedTable of shape (n, ...), or SparseTable of shape (n, columns)
         float64 features, or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
@@ -282,7 +283,7 @@ def _nulled(inputs, weights, null):
     """Null rows keep their place and their chance to be sampled, but hold zeros and weigh nothing."""
     if not null.any():
         return inputs, weights
-    if isinstance(inputs, SparseTable):
+    if isinstance(inputs, SparseTable | MappedTable):
         inputs = inputs.without(null)
     else:
         inputs = inputs.copy()

@@ -14,6 +14,7 @@ from skdp.contract import Public
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.mapped_table import InvalidCells, MappedTable, is_mapped
 from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = [
@@ -30,7 +31,7 @@ PIXELS = (0.0, 255.0)
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
     """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked.
 
-    A sparse matrix stays one, as a `SparseTable`.
+    A sparse matrix stays one, as a `SparseTable`, and rows in a mapped file stay there, as a `MappedTable`.
     """
     if sparse.issparse(X):
         return _encode_sparse(estimator, X, reset=reset)
@@ -39,6 +40,8 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
         estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
+    if is_mapped(X):
+        return MappedTable(X, estimator._vocabulary)
     if estimator._vocabulary is None:
         return _float64(X)
     with np.errstate(invalid="ignore"):
@@ -110,8 +113,8 @@ def read_weights(sample_weight: Any, n: int, on_invalid: str) -> np.ndarray | No
 
 
 def invalid_features(inputs: Any) -> Any:
-    """Cells that no net can take, as an array or, of a sparse table, as a sparse one."""
-    if isinstance(inputs, SparseTable):
+    """Cells that no net can take: an array, of a sparse table a sparse one, of a mapped one `InvalidCells`."""
+    if isinstance(inputs, SparseTable | MappedTable):
         return inputs.invalid(_FLOAT32_MAX)
     if inputs.dtype.kind == "i":
         return inputs == _NO_TOKEN
@@ -132,6 +135,8 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
 
 def invalid_rows(invalid: Any) -> np.ndarray:
     """Rows with a cell that no net can take, of shape (n,)."""
+    if isinstance(invalid, InvalidCells):
+        return invalid.rows
     if sparse.issparse(invalid):
         return np.diff(invalid.indptr) > 0
     return invalid.reshape(len(invalid), -1).any(axis=1)
@@ -142,21 +147,25 @@ def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> Non
     if not invalid_rows(invalid).any():
         return
     names = getattr(estimator, "feature_names_in_", None)
-    if sparse.issparse(invalid):
-        column = name = int(invalid.indices.min())
-        values = inputs[:, column][invalid_rows(invalid[:, [column]])]
+    if isinstance(invalid, InvalidCells):
+        column, count, nan = invalid.column, invalid.count, invalid.nan
     else:
-        flat = invalid.reshape(len(invalid), -1)
-        column = int(flat.any(axis=0).argmax())
-        name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
-        values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
+        if sparse.issparse(invalid):
+            column = int(invalid.indices.min())
+            values = inputs[:, column][invalid_rows(invalid[:, [column]])]
+        else:
+            flat = invalid.reshape(len(invalid), -1)
+            column = int(flat.any(axis=0).argmax())
+            values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
+        count, nan = len(values), np.isnan(values).any()
+    name = repr(str(names[column])) if names is not None and inputs.shape[1:] == (len(names),) else column
     if inputs.dtype.kind == "i":
         kind = f"NaN, infinity or tokens that are not whole numbers from 0 to {estimator._vocabulary - 1}"
         both = "TextBag(vocabulary=...) and HashingTokenizer(n_buckets=...)"
         remedy = f"; {both} must agree where they are what makes and takes them{remedy}"
     else:
-        kind = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
-    raise ValueError(f"Input X contains {kind} in column {name} ({len(values)} rows){remedy}")
+        kind = "NaN" if nan else "infinity or a value too large for dtype('float32')"
+    raise ValueError(f"Input X contains {kind} in column {name} ({count} rows){remedy}")
 
 
 def _check_shape(rows: tuple[int, ...], fitted: tuple[int, ...]) -> None:

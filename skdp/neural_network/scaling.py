@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
+from skdp.training.mapped_rows import MappedRows
 from skdp.training.sparse_rows import SparseRows
 
 __all__ = ["as_inputs", "as_rows", "scale_inputs", "scale_targets"]
@@ -27,9 +29,11 @@ def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 
 def as_rows(inputs: Any, bounds: np.ndarray | None) -> Any:
-    """Features within their bounds, from which a net's rows are picked: a tensor, or sparse rows."""
+    """Features within their bounds, from which a net's rows are picked: a tensor, or rows that stay where they are."""
     if hasattr(inputs, "scaled"):
         return SparseRows(*inputs.scaled(bounds))
+    if hasattr(inputs, "stored"):
+        return MappedRows(inputs, None if bounds is None else partial(scale_inputs, bounds=bounds))
     return as_inputs(scale_inputs(inputs, bounds))
 
 

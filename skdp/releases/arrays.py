@@ -23,7 +23,7 @@ class ArrayExecutor:
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
-        Private columns by name; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
+        Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
         None. A "weight" of shape (n,) multiplies the loss of each row in a `LinearGradient`.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
@@ -112,12 +112,15 @@ class _Rows:
 def _histograms(rows: _Rows, value: Counts) -> np.ndarray:
     columns = rows.arrays[value.of]
     edges = np.asarray(value.edges, dtype=float)
-    counts = np.empty((len(edges), edges.shape[1] + 1))
-    for group, inner in enumerate(edges):
-        column = columns[:, group]
-        seen = column[~(rows.null | np.isnan(column))]
-        bins = np.searchsorted(inner, seen, side="right")
-        counts[group] = np.bincount(bins, minlength=len(inner) + 1)
+    counts = np.zeros((len(edges), edges.shape[1] + 1))
+    # What lies in a file is read once, a run of rows at a time.
+    runs = ((columns[run], rows.null[run]) for run in columns.runs()) if hasattr(columns, "runs") else None
+    for part, null in runs or [(columns, rows.null)]:
+        for group, inner in enumerate(edges):
+            column = part[:, group]
+            seen = column[~(null | np.isnan(column))]
+            bins = np.searchsorted(inner, seen, side="right")
+            counts[group] += np.bincount(bins, minlength=len(inner) + 1)
     return counts if value.sums is None else counts @ np.transpose(value.sums)
 
 

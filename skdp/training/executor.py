@@ -16,6 +16,8 @@ from skdp.exceptions import PlanViolationError, UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
 from skdp.training.correlated import CorrelatedNoise
+from skdp.training.lazy_rows import LazyRows
+from skdp.training.mapped_rows import MappedRows
 from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
@@ -77,7 +79,7 @@ class PrivateRows:
 
     Parameters
     ----------
-    inputs : tensor of shape (n, ...) or SparseRows of shape (n, columns)
+    inputs : tensor or LazyRows of shape (n, ...)
     targets : tensor of shape (n,) or (n, n_outputs)
     weights : tensor of shape (n,) or None
         Multiplies the loss before clipping; 0 makes a row the null row.
@@ -91,7 +93,7 @@ class PrivateRows:
     (5, 2)
     """
 
-    inputs: Tensor
+    inputs: Tensor | LazyRows
     targets: Tensor
     weights: Tensor | None = None
     squares: Tensor | None = None
@@ -109,7 +111,7 @@ class PrivateRows:
     def squared(self) -> PrivateRows:
         """The same rows with their squared norms, where they are a table of float32 numbers."""
         table = self.inputs.ndim == 2 and self.inputs.dtype == torch.float32
-        if not table:
+        if not table or isinstance(self.inputs, MappedRows):  # those would have to be read through
             return self
         if isinstance(self.inputs, Tensor):
             return replace(self, squares=row_squares(self.inputs))
