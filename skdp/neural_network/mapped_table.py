@@ -102,7 +102,9 @@ class MappedTable:
 
     def stored(self, rows: slice | np.ndarray) -> np.ndarray:
         """A run of rows or chosen rows, as the file has them; null rows are zeros."""
-        found = self._array[rows]
+        # `take` is twice as fast, but would first copy an array whose rows do not lie side by side.
+        side_by_side = not isinstance(rows, slice) and rows.dtype.kind == "i" and self._array.flags.c_contiguous
+        found = self._array.take(rows, axis=0) if side_by_side else self._array[rows]
         if self._null is not None and (null := self._null[rows]).any():
             found = found.copy()
             found[null] = 0

@@ -19,7 +19,13 @@ def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
     if bounds is None:
         return inputs
     low, high = bounds[:, 0], bounds[:, 1]
-    return 2 * ((np.clip(inputs, low, high) - low) / (high - low)) - 1
+    scaled = np.maximum(inputs, low)  # float64 like the bounds, and the only copy
+    np.minimum(scaled, high, out=scaled)
+    scaled -= low
+    scaled /= high - low
+    scaled *= 2
+    scaled -= 1
+    return scaled
 
 
 def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:

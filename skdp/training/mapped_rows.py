@@ -47,6 +47,8 @@ class MappedRows(LazyRows):
     def picked(self, rows: slice | np.ndarray) -> np.ndarray:
         """The rows of a run or of an index, read now; the same numbers as if all rows had been scaled at once."""
         stored = self._table.stored(rows)
+        if self._scale is None and stored.dtype == np.float32:
+            return stored.copy() if isinstance(rows, slice) else stored  # never the file itself
         out = np.empty(stored.shape, np.int64 if self.dtype == torch.int64 else np.float32)
         size = max(1, _CELLS // max(1, self.shape[1:].numel()))
         with np.errstate(over="ignore"):
