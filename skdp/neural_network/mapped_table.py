@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 __all__ = ["InvalidCells", "MappedTable", "is_mapped"]
 
 _CELLS = 2**20  # that are read at a time
+_READ_AROUND = 2**15  # bytes between rows, from which on single pages are read faster than all of them
 _NO_TOKEN = -1
 
 
@@ -23,19 +25,25 @@ def is_mapped(array: np.ndarray) -> bool:
     ValueError
         The file is shorter than what was mapped: to read its end would kill the process.
     """
+    file, start = _file_of(array)
+    if file is None:
+        return False
+    try:
+        size = file.size()
+    except (OSError, ValueError):  # it maps no file
+        return False
+    if size < start - start % mmap.ALLOCATIONGRANULARITY + len(file):
+        raise ValueError("the mapped file has been cut short since it was opened; write it again and open it anew")
+    return array[:1].flags.c_contiguous
+
+
+def _file_of(array: Any) -> tuple[mmap.mmap | None, int]:
+    """The mapped file that an array is a view of, where it is one, and where in it the map begins."""
     start, base = 0, array
     while base is not None and not isinstance(base, mmap.mmap):
         start = getattr(base, "offset", start)
         base = getattr(base, "base", None)
-    if base is None:
-        return False
-    try:
-        size = base.size()
-    except (OSError, ValueError):  # it maps no file
-        return False
-    if size < start - start % mmap.ALLOCATIONGRANULARITY + len(base):
-        raise ValueError("the mapped file has been cut short since it was opened; write it again and open it anew")
-    return array[:1].flags.c_contiguous
+    return base, start
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +88,16 @@ class MappedTable:
 
     def __init__(self, array: np.ndarray, vocabulary: int | None = None, null: np.ndarray | None = None):
         self._array = np.asarray(array)
+        self._file, _ = _file_of(self._array)
         self._vocabulary = vocabulary
         self._null = null
         self.shape, self.ndim = self._array.shape, self._array.ndim
         self.dtype = np.dtype(np.float64 if vocabulary is None else np.int64)
+
+    @property
+    def is_float32(self) -> bool:
+        """Whether rows are stored as a net takes them."""
+        return self._array.dtype == np.float32
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -118,6 +132,19 @@ class MappedTable:
         with np.errstate(invalid="ignore"):
             known = (stored >= 0) & (stored < self._vocabulary) & (stored % 1 == 0)
         return np.where(known, stored, _NO_TOKEN).astype(np.int64)
+
+    @contextmanager
+    def scattered(self, rows: np.ndarray) -> Iterator[None]:
+        """While ascending rows are read that lie far apart, the system need not read what lies around them."""
+        apart = len(rows) and (rows[-1] - rows[0]) * self._array[:1].nbytes > len(rows) * _READ_AROUND
+        advisable = apart and self._file is not None and hasattr(mmap, "MADV_RANDOM")
+        if advisable:
+            self._file.madvise(mmap.MADV_RANDOM)
+        try:
+            yield
+        finally:
+            if advisable:
+                self._file.madvise(mmap.MADV_NORMAL)
 
     def runs(self) -> Iterator[slice]:
         """All rows, in order and a few at a time."""

@@ -138,9 +138,9 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
 
 def _common(estimator, X, y, sample_weight):
     """Shapes, weights and invalid rows, which mean the same to both tasks."""
+    inputs = encode_features(estimator, X, reset=True)
     if y is None:
         raise ValueError(f"{type(estimator).__name__} requires y to be passed, but the target y is None")
-    inputs = encode_features(estimator, X, reset=True)
     if y.ndim == 0:
         raise ValueError("y must be an array with one entry per row, not a single value")
     if y.ndim > 2 or 0 in y.shape[1:]:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.utils.validation import validate_data
 from torch import nn
+from torch.utils.data import Dataset
 
 from skdp.contract import Public
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
@@ -33,6 +34,11 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
 
     A sparse matrix stays one, as a `SparseTable`, and rows in a mapped file stay there, as a `MappedTable`.
     """
+    if isinstance(X, Dataset):
+        raise TypeError(
+            f"X is a PyTorch dataset ({type(X).__name__}), whose records are read one by one and may be drawn at random; "
+            "turn it into arrays once: rows = skdp.datasets.open_rows(dataset, cache=folder), then fit(rows.X, rows.y)"
+        )
     if sparse.issparse(X):
         return _encode_sparse(estimator, X, reset=reset)
     X = read_features(estimator, X, reset=reset)

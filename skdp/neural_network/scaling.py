@@ -22,8 +22,7 @@ def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
     scaled = np.maximum(inputs, low)  # float64 like the bounds, and the only copy
     np.minimum(scaled, high, out=scaled)
     scaled -= low
-    scaled /= high - low
-    scaled *= 2
+    scaled /= (high - low) / 2
     scaled -= 1
     return scaled
 

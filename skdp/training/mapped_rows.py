@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from skdp.training.lazy_rows import LazyRows
 
 __all__ = ["MappedRows"]
 
-_CELLS = 2**15  # that are float64 at a time: they stay in a processor's cache
+_CELLS = 2**16  # that are float64 at a time: they stay in a processor's cache
+# A disk answers many requests at once as fast as one, and a thread that touches a page has one.
+_READERS = 16
 
 
 class MappedRows(LazyRows):
@@ -38,6 +42,7 @@ class MappedRows(LazyRows):
     def __init__(self, table: Any, scale: Callable[[np.ndarray], np.ndarray] | None = None, device: Any = "cpu"):
         super().__init__(table.shape, device)
         self._table, self._scale = table, scale
+        self._readers = ThreadPoolExecutor(_READERS, "skdp-rows")
         self.dtype = torch.int64 if table.dtype.kind == "i" else torch.float32
 
     def to(self, device: torch.device) -> MappedRows:
@@ -46,13 +51,20 @@ class MappedRows(LazyRows):
 
     def picked(self, rows: slice | np.ndarray) -> np.ndarray:
         """The rows of a run or of an index, read now; the same numbers as if all rows had been scaled at once."""
-        stored = self._table.stored(rows)
-        if self._scale is None and stored.dtype == np.float32:
-            return stored.copy() if isinstance(rows, slice) else stored  # never the file itself
-        out = np.empty(stored.shape, np.int64 if self.dtype == torch.int64 else np.float32)
-        size = max(1, _CELLS // max(1, self.shape[1:].numel()))
-        with np.errstate(over="ignore"):
-            for start in range(0, len(stored), size):
-                piece = self._table.decoded(stored[start : start + size])
-                out[start : start + size] = piece if self._scale is None else self._scale(piece)
+        run = isinstance(rows, slice)
+        first, last, _ = rows.indices(len(self)) if run else (0, len(rows), 1)
+        count = max(0, last - first)
+        out = np.empty((count, *self.shape[1:]), np.int64 if self.dtype == torch.int64 else np.float32)
+        as_it_is = self._scale is None and self._table.is_float32
+        size = max(1, min(_CELLS // max(1, self.shape[1:].numel()), -(-count // (2 * _READERS))))
+
+        def read(start: int) -> None:
+            end = min(start + size, count)
+            with np.errstate(over="ignore"):
+                stored = self._table.stored(slice(first + start, first + end) if run else rows[start:end])
+                piece = stored if as_it_is else self._table.decoded(stored)
+                out[start:end] = piece if self._scale is None else self._scale(piece)
+
+        with nullcontext() if run else self._table.scattered(rows):
+            list(self._readers.map(read, range(0, count, size)))
         return out
