@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.base import clone
 
 from skdp.preprocessing import SchemaEncoder
@@ -44,12 +45,10 @@ class ParquetFiles:
         self._read = self._columns(columns)
         self._check_numeric("columns", [] if self._encoder else self._read, "leave them out with columns=, or pass "
                             "schema=, with the public categories and bounds of the columns")  # fmt: skip
-        self._check_numeric(
-            "target", [] if self._classes else self._targets, "pass classes=, the public list of labels"
-        )
+        self._check_numeric("target", [] if self._classes else self._targets, "pass classes=, a public list of labels")
         self.names, self.bounds = self._read, None
         if self._encoder:
-            self._encoder.fit(self._types.empty_table().to_pandas())
+            self._encoder.fit(pd.DataFrame([dict.fromkeys(self._read)]))  # which reads no value
             self.names = self._encoder.get_feature_names_out().tolist()
             self.bounds = self._encoder.output_bounds_
         n = self._counted()
@@ -59,9 +58,8 @@ class ParquetFiles:
             "y": (y, "float64" if self._classes is None else "int64"),
         }
         self.name = self._root.stem
-        how = repr((self._encoder, self._encoder and self._encoder.schema, self._classes))
         self.key = {"path": str(self._root), "columns": self._read, "target": self._targets, "flat": self._flat,
-                    "how": hashlib.sha256(how.encode()).hexdigest()}  # fmt: skip
+                    "encoder": _policies(self._encoder), "classes": repr(self._classes)}  # fmt: skip
 
     def state(self) -> Any:
         """Names, sizes and times of the files, and their declared types."""
@@ -163,6 +161,13 @@ def _encoder(schema: Any, columns: Any) -> SchemaEncoder | None:
         raise ValueError(f"columns={columns!r}: the schema names the columns already; pass one of the two")
     encoder = clone(schema) if isinstance(schema, SchemaEncoder) else SchemaEncoder(schema)
     return encoder.set_params(sparse_output=False, dtype=np.float32).set_output(transform="default")
+
+
+def _policies(encoder: SchemaEncoder | None) -> list[str] | None:
+    """Everything that decides what an encoder gives, as text."""
+    if encoder is None:
+        return None
+    return [encoder.schema.to_json(), encoder.unknown, encoder.out_of_bounds, encoder.undeclared_missing]
 
 
 def _files(root: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from skdp.datasets.mapped_frame import mapped_frame
 from skdp.datasets.parquet_files import ParquetFiles
 from skdp.datasets.records import Records
 from skdp.datasets.row_cache import mapped
@@ -75,8 +75,8 @@ def open_rows(
     ----------
     source : str, path or map-style dataset
         A Parquet file, a folder with Parquet files (``*.parquet`` and ``*.pq``, also in folders within it, in the order
-        of their names), or something with ``__len__`` and ``__getitem__`` whose records are pairs ``(x, y)``. The number
-        of records, and type and shape of the first one, are taken as public.
+        of their names), or something with ``__len__`` and ``__getitem__`` whose records are pairs ``(x, y)``. The
+        number of records, and type and shape of the first one, are taken as public.
     cache : str or path
         Folder for the mapped files, which hold the rows in plain. It is made for its owner alone.
     target : str or list of str
@@ -133,5 +133,5 @@ def open_rows(
         made = Records(source, version)
     X, y, seconds, reused, folder = mapped(Path(cache), made)
     if made.names is not None:
-        X = pd.DataFrame(X, columns=list(made.names), copy=False)
+        X = mapped_frame(str(X.filename), X.dtype.str, X.offset, X.shape, None, None, list(made.names))
     return Rows(X, y, None if classes is None else tuple(classes), made.bounds, seconds, reused, folder)

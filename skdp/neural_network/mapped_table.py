@@ -160,7 +160,7 @@ class MappedTable:
             stored = self.stored(run)
             low, high = (0, self._vocabulary - 1) if self._vocabulary else (-largest, largest)
             whole = self._vocabulary is None or stored.dtype.kind in "iu"
-            if whole and low <= stored.min() and stored.max() <= high:  # false where one of them is NaN
+            if whole and low <= float(stored.min()) and float(stored.max()) <= high:  # false where one of them is NaN
                 continue
             cells = self.decoded(stored).reshape(len(stored), -1)
             with np.errstate(invalid="ignore"):

@@ -36,7 +36,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
     """
     if isinstance(X, Dataset):
         raise TypeError(
-            f"X is a PyTorch dataset ({type(X).__name__}), whose records are read one by one and may be drawn at random; "
+            f"X is a PyTorch dataset ({type(X).__name__}), which is read record by record and may draw at random; "
             "turn it into arrays once: rows = skdp.datasets.open_rows(dataset, cache=folder), then fit(rows.X, rows.y)"
         )
     if sparse.issparse(X):

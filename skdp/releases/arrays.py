@@ -23,8 +23,9 @@ class ArrayExecutor:
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
-        Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
-        None. A "weight" of shape (n,) multiplies the loss of each row in a `LinearGradient`.
+        Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of
+        a column: it falls into no bin. Text for `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of
+        each row in a `LinearGradient`.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -59,7 +60,7 @@ class ArrayExecutor:
         self._draw = draw
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, coefficients' shape else."""
+        """Noisy values of a sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, coefficients' shape else."""
         self._spend(query.touch)
         rate = query.touch.sampler.rate
         if rate != 1 and self._draw is None:
