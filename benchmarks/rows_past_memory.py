@@ -5,8 +5,9 @@
 A table of 10^7 rows and 100 float32 columns (4 GB) is generated in a temporary folder of its own and deleted at the
 end. Every case runs in a process of its own. Anonymous memory (what a process owns, and what a machine can run out of)
 and mapped file pages (which the system takes back whenever it needs them) are sampled every 10 ms and told apart. A
-step's time is what lies between two samples drawn, its optimizer included; the table shows medians. Fits in memory
-have a tenth of the rows, for all of them would not fit, and the same expected batch.
+step's time is what lies between two samples drawn, its optimizer included, as it passed and as processors spent it,
+which other users of the machine change less; both are medians. Fits in memory have a tenth of the rows, for all of them
+would not fit, and the same expected batch.
 
 "cold" cases throw the file's pages away before each step, as if the file were far larger than the memory: what is then
 measured is the disk.
@@ -37,7 +38,7 @@ from skdp.exceptions import InterruptedFitWarning
 from skdp.training import TorchExecutor
 from skdp.training.randomness import SecretRandomness
 
-COLUMNS, SHARE_IN_MEMORY, STEPS, DRAWS = 100, 10, 20, 50
+COLUMNS, SHARE_IN_MEMORY, STEPS, DRAWS = 100, 10, 25, 50
 # Name: (module, feature bounds, expected batch, memory or file, whether pages are thrown away).
 CASES = {
     f"{net}, batch {batch}, {place}": (module, bounds, batch, place)
@@ -77,18 +78,19 @@ class Steps:
     """Stands in for `TorchExecutor.answer`: notes when it is called, and stops the fit after some steps."""
 
     def __init__(self, most: int, before: object = None):
-        self.most, self.before, self.begun, self.seconds = most, before, None, []
+        self.most, self.before, self.begun = most, before, None
+        self.seconds: list[tuple[float, float]] = []  # that passed, and of all processors
         self.answer = TorchExecutor.answer
 
     def __call__(self, executor: TorchExecutor, query: object) -> object:
-        now = time.perf_counter()
+        now = time.perf_counter(), time.process_time()
         if self.begun is not None:
-            self.seconds.append(now - self.begun)
+            self.seconds.append((now[0] - self.begun[0], now[1] - self.begun[1]))
         if len(self.seconds) == self.most:
             raise KeyboardInterrupt
         if self.before is not None:
             self.before()
-        self.begun = time.perf_counter()
+        self.begun = time.perf_counter(), time.process_time()
         return self.answer(executor, query)
 
 
@@ -129,7 +131,7 @@ def measure(folder: Path, name: str, steps: int) -> dict[str, float]:
     begun = time.perf_counter()
     model.fit(X, y)
     whole = time.perf_counter() - begun
-    step = statistics.median(taken.seconds)
+    step, processor = (statistics.median(part) for part in zip(*taken.seconds, strict=True))
     tenth = X[: len(X) // 10]
     begun = time.perf_counter()
     accuracy = model.score(tenth, y[: len(tenth)])
@@ -141,8 +143,9 @@ def measure(folder: Path, name: str, steps: int) -> dict[str, float]:
         "own_before_mib": round(held),
         "own_peak_mib": round(watch.peaks["RssAnon"]),
         "file_peak_mib": round(watch.peaks["RssFile"]),
-        "before_first_step_s": round(whole - sum(taken.seconds), 2),
+        "before_first_step_s": round(whole - sum(passed for passed, _ in taken.seconds), 2),
         "step_ms": round(1000 * step, 1),
+        "step_cpu_ms": round(1000 * processor, 1),
         "rows_per_s": round(batch / step),
         "predicted_rows_per_s": round(len(tenth) / predicting),
         "accuracy": round(accuracy, 3),
@@ -189,6 +192,7 @@ def main() -> None:
     for name, found in figures.items():
         if name.endswith(", file") and (other := figures.get(name.removesuffix("file") + "memory")):
             found["time_over_memory"] = round(found["step_ms"] / other["step_ms"], 2)
+            found["cpu_over_memory"] = round(found["step_cpu_ms"] / other["step_cpu_ms"], 2)
     facts = {"columns": COLUMNS, "threads": 1, "steps": steps, "poisson_draw_ms": draws()}
     if not options.quick and not options.cases:
         print(record.write("rows_past_memory", {**facts, "cases": figures}))

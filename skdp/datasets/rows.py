@@ -38,6 +38,16 @@ class Rows:
         Whether it was made before, so that nothing was converted now.
     folder : Path
         Where the files lie.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from skdp.datasets import open_rows
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rows = open_rows(torch.utils.data.TensorDataset(torch.eye(3), torch.zeros(3)), cache=folder)
+    ...     len(rows), rows.X[1].tolist(), rows.classes
+    (3, [0.0, 1.0, 0.0], None)
     """
 
     X: Any

@@ -115,7 +115,8 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, table, tensor or sparse matrix of shape (n, n_features), or array-like of shape (n, ...)
-            A sparse matrix stays sparse: only rows that go through the net together are made dense.
+            A sparse matrix stays sparse: only rows that go through the net together are made dense. A memory map of
+            rows stays in its file, of which each step reads the rows that it draws.
         y : array-like of shape (n,) or (n, n_targets)
         sample_weight : array-like of shape (n,), optional
             Multiplies a record's loss before its gradient is clipped, so weights never raise the sensitivity; a
