@@ -14,6 +14,7 @@ __all__ = [
     "PlanViolationError",
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
+    "RankFailureError",
     "SkdpError",
     "SweepSpendsWarning",
     "UnsupportedEventError",
@@ -57,6 +58,23 @@ class BudgetExceededError(SkdpError, RuntimeError):
     so_far: float | None = None
     asked: float | None = None
     fits: float | None = None
+
+
+class RankFailureError(SkdpError, RuntimeError):
+    """Another process of a `skdp.distributed.process_group` failed, died or hangs, so this one cannot go on.
+
+    Attributes
+    ----------
+    rank : int or None
+        Which one, where it is known.
+    spent : PrivacyStatement or None
+        What the fit that ended counts as spent; None where nothing was.
+    """
+
+    def __init__(self, message: str, rank: int | None = None, spent: object = None):
+        super().__init__(message)
+        self.rank = rank
+        self.spent = spent
 
 
 class PrivacyLeakWarning(UserWarning):

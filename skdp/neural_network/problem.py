@@ -13,6 +13,7 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
+from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
@@ -81,7 +82,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     y = _column(y)
     notes = []
     if estimator.classes is None:
-        classes = _classes_of(y[~null])
+        classes = all_classes(_classes_of(y[~null]))
         message = (
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"

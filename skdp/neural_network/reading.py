@@ -10,6 +10,7 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from skdp.contract import Public
+from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
@@ -47,7 +48,7 @@ def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=1,
+            ensure_min_samples=0 if reset and current() is not None else 1,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skdp.contract import Answers, Counts, Frequent, Query, RowSum
+from skdp.exceptions import PlanViolationError
+
+if TYPE_CHECKING:
+    from skdp.distributed import Ranks
 
 __all__ = ["ArrayExecutor"]
 
@@ -29,6 +33,8 @@ class ArrayExecutor:
         ``spend(touch)`` ticks the book.
     normal : callable
         ``normal(shape)`` gives independent standard normal numbers.
+    ranks : Ranks or None
+        The processes whose rows are counted and summed up together with these; noise is then added once to the total.
 
     Examples
     --------
@@ -47,11 +53,13 @@ class ArrayExecutor:
         *,
         spend: Callable[[Any], Any],
         normal: Callable[[tuple[int, ...]], np.ndarray],
+        ranks: Ranks | None = None,
     ):
         self._arrays = arrays
         self._null = null
         self._spend = spend
         self._normal = normal
+        self._ranks = ranks
 
     def answer(self, query: Query) -> Answers:
         """Noisy values: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
@@ -64,9 +72,13 @@ class ArrayExecutor:
 
     def _noisy(self, value: Counts | RowSum | Frequent, multiplier: float) -> Any:
         if isinstance(value, Frequent):
+            if self._ranks is not None:
+                raise PlanViolationError("values found in a column are no sum, so several processes cannot share them")
             return self._frequent(value, multiplier)
         exact = self._histograms(value) if isinstance(value, Counts) else self._sum(value)
-        return exact + self._noise(value, multiplier, exact.shape)
+        if self._ranks is None:
+            return exact + self._noise(value, multiplier, exact.shape)
+        return self._ranks.release_array(exact, lambda shape: self._noise(value, multiplier, shape))
 
     def _noise(
         self, value: Counts | RowSum | Frequent, multiplier: float, shape: tuple[int, ...]

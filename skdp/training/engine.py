@@ -242,7 +242,9 @@ class Engine(NeuralNet):
                 self.notify("on_epoch_end", **private, **data)
                 epoch = -(-state["step"] // steps_per_epoch)
                 complete = not on_epoch(epoch) or state["step"] >= plan.steps
-        except KeyboardInterrupt:
+            executor.meet()
+        except KeyboardInterrupt as interrupt:
+            executor.tell_interrupt(interrupt)
             self.interrupted_ = True
             complete = state["step"] >= plan.steps
         for _, callback in self.callbacks_:
