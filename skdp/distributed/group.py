@@ -88,8 +88,8 @@ def _start(timeout: float) -> None:
     absent = [name for name in _ENVIRONMENT if name not in os.environ]
     if absent:
         raise ValueError(
-            f"process_group() needs the environment that torchrun sets, and {', '.join(absent)} is not in it: start the "
-            "script by `torchrun --nproc-per-node 2 script.py`, or call torch.distributed.init_process_group before"
+            f"process_group() needs the environment that torchrun sets, and {', '.join(absent)} is not in it: start "
+            "the script by `torchrun --nproc-per-node 2 script.py`, or call torch.distributed.init_process_group before"
         )
     dist.init_process_group("gloo", timeout=timedelta(seconds=timeout))
 

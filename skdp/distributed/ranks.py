@@ -8,6 +8,7 @@ a program hear so in the place of waiting for each other.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -256,8 +257,13 @@ class Ranks:
         sent = torch.nn.functional.pad(sent, (0, share * self.size - len(numbers)))
         with self._speaking():
             mine = self._scattered(sent, share, on_device)
+        failure = None
         if own:
-            add_noise(mine[:own])
+            try:
+                add_noise(mine[:own])
+            except Exception as error:  # the others are waiting: they get zeros, and hear of it at the next roll call
+                failure = error
+                mine.zero_()
         released = mine.to(dtype)
         everything = released.new_empty(share * self.size)
         with self._speaking():
@@ -266,11 +272,13 @@ class Ranks:
                 self._finish(gather(everything, released, group=self._device, async_op=True))
             else:
                 dist.all_gather(list(everything.split(share)), released, group=self._control)
+        if failure is not None:
+            raise failure
         self.bytes_sent += (self.size - 1) * share * (sent.element_size() + released.element_size())
         return everything[: len(numbers)].to(numbers.device)
 
     def _scattered(self, numbers: Tensor, share: int, on_device: bool) -> Tensor:
-        """This rank's share of the sum over all ranks: (share,)."""
+        """The share of this rank in the sum over all ranks: (share,)."""
         if on_device:
             mine = numbers.new_empty(share)
             scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
@@ -301,10 +309,15 @@ class Ranks:
             self._broken = "it was interrupted in the middle of an exchange"
             raise
         except RuntimeError as error:
-            self._broken = str(error).split("\n")[0]
+            self._broken = _in_short(error)
             gone = missing_ranks(self._store, self.rank, self.size)
             who = "a rank" if not gone else f"rank {', '.join(map(str, gone))}"
             raise RankFailureError(
                 f"{who} ended, or did not answer within {self.timeout:g} s: {self._broken}",
                 rank=gone[0] if gone else None,
             ) from error
+
+
+def _in_short(error: Exception) -> str:
+    """What torch says, without where in its source it says so."""
+    return re.sub(r"^\[[^ ]*\.cc:\d+\] ", "", str(error).split("\n")[0]).split(". ")[0]

@@ -24,7 +24,7 @@ from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.precomputed import check_precomputed, precomputed
-from skdp.neural_network.problem import Problem
+from skdp.neural_network.problem import Problem, as_columns
 from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.ranked import agree_on_weights, for_this_rank, start_alike
 from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
@@ -145,7 +145,7 @@ class FitRun:
     def array_executor(self) -> ArrayExecutor:
         """What answers the estimates that are made before training."""
         problem = self.problem
-        targets = problem.targets.reshape(len(problem.targets), -1).astype(np.float64)
+        targets = as_columns(problem.targets).astype(np.float64)
         return ArrayExecutor(
             {"X": problem.inputs, "y": targets},
             problem.null,
@@ -158,7 +158,7 @@ class FitRun:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
         problem, touches = self.problem, self.programme.estimates
         n = problem.public.n
-        inputs, targets = problem.inputs, problem.targets.reshape(len(problem.targets), -1)
+        inputs, targets = problem.inputs, as_columns(problem.targets)
         executor = self.array_executor()
         if "feature bounds" in touches:
             groups = inputs.shape[1]
@@ -265,7 +265,7 @@ class FitRun:
         return complete
 
     def _on_epoch(self, context: Any) -> Callable[[int], bool]:
-        """What is told the number of each finished epoch; true stops the training, on all ranks where there are some."""
+        """What is told the number of each finished epoch; true stops the training, on all ranks."""
         ranks, report = self.ranks, _epoch_reporter(self.estimator, context)
         if ranks is None:
             return report

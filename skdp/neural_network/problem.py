@@ -25,7 +25,9 @@ from skdp.neural_network.reading import (
 )
 from skdp.user_line import warn_user
 
-__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
+__all__ = [
+    "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions", "regression_problem",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +126,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
-    targets = y.reshape(len(y), -1)
+    targets = as_columns(y)
     public = declared(estimator, inputs.shape, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
@@ -150,7 +152,7 @@ def _common(estimator, X, y, sample_weight):
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
     invalid = invalid_features(inputs)
     bad_y = invalid_targets(y)
-    null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
+    null = invalid.any(axis=tuple(range(1, invalid.ndim))) | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -275,6 +277,11 @@ def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...
     if bounds is None or np.shape(bounds) != (shape[1], 2):
         return booleans
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
+
+
+def as_columns(targets: np.ndarray) -> np.ndarray:
+    """Targets of shape (n, n_targets), also where there are no rows."""
+    return targets[:, None] if targets.ndim == 1 else targets
 
 
 def _nulled(inputs, weights, null):

@@ -12,6 +12,7 @@ import torch
 from skorch.callbacks import Checkpoint, PrintLog, ProgressBar, TrainEndCheckpoint
 from torch import nn
 
+from skdp.callbacks import FitCheckpoint
 from skdp.contract import Public
 from skdp.contract.queries import exactly
 from skdp.contract.shown import shown
@@ -110,9 +111,22 @@ def for_this_rank(callbacks: Iterable[Any] | None, ranks: Ranks | None) -> list[
     callbacks = list(callbacks or [])
     if ranks is None or ranks.leads:
         return callbacks
-    plain = [c[1] if isinstance(c, tuple) else c for c in callbacks]
-    kinds = [c if isinstance(c, type) else type(c) for c in plain]
-    return [c for c, kind in zip(callbacks, kinds, strict=True) if not issubclass(kind, _ONLY_TELL)]
+    here = []
+    for given in callbacks:
+        callback = given[1] if isinstance(given, tuple) else given
+        if isinstance(callback, FitCheckpoint):
+            here.append(_Leases(None, callback.every))
+        elif not issubclass(callback if isinstance(callback, type) else type(callback), _ONLY_TELL):
+            here.append(given)
+    return here
+
+
+class _Leases(FitCheckpoint):
+    """Leases steps as the checkpoint of rank 0 does, and has no file."""
+
+    def initialize(self) -> _Leases:
+        """Nothing to check."""
+        return self
 
 
 def settled_together(ranks: Ranks | None, book: Any) -> dict[str, int]:
@@ -147,8 +161,8 @@ def name_what_is_spent(error: RankFailureError, planned: Any, executed: Mapping[
     error.spent = planned
     queries = ", ".join(f"{count} of {name!r}" for name, count in executed.items() if count)
     error.args = (
-        f"{error}. The fit counts as spent as it was planned, epsilon={planned.epsilon:.4g} at delta={planned.delta:.3g} "
-        f"(queries begun: {queries}): privacy_ of the estimator says so, and open ledgers hold it",
+        f"{error}. The fit counts as spent as it was planned, epsilon={planned.epsilon:.4g} at "
+        f"delta={planned.delta:.3g} (queries begun: {queries}): privacy_ of the estimator and open ledgers say so",
     )
 
 

@@ -106,7 +106,7 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
         bad = missing(y)
     else:
         return np.zeros(len(y), dtype=bool)
-    return bad.reshape(len(y), -1).any(axis=1)
+    return bad.any(axis=tuple(range(1, bad.ndim)))
 
 
 def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remedy: str) -> None:
