@@ -255,6 +255,7 @@ class FitRun:
                 steps_per_epoch=self.programme.steps_per_epoch,
                 on_epoch=self._on_epoch(context),
                 post_step=getattr(engine.module_, "post_step", None),
+                ranks=self.ranks,
             )
         if self.ranks is not None:
             if engine.interrupted_:  # a callback may have raised between two ranks' updates

@@ -256,16 +256,6 @@ class TorchExecutor:
             what = f"{type(others[0]).__name__} values" if others else "correlated noise"
             raise PlanViolationError(f"touch {query.touch.name!r}: {what} cannot be shared by several processes")
 
-    def meet(self) -> None:
-        """Wait for the other ranks, where there are any, so that none stops without the others."""
-        if self.ranks is not None:
-            self.ranks.roll_call("the end of training")
-
-    def tell_interrupt(self, interrupt: BaseException) -> None:
-        """Let the other ranks stop as well."""
-        if self.ranks is not None:
-            self.ranks.tell_interrupt(interrupt)
-
     def rehearse(self, rows: int) -> None:
         """Compute a clipped sum of made-up rows, one piece at most, and throw it away.
 
