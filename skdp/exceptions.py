@@ -63,10 +63,11 @@ class BudgetExceededError(SkdpError, RuntimeError):
 class RankFailureError(SkdpError, RuntimeError):
     """Another process of a `skdp.distributed.process_group` failed, died or hangs, so this one cannot go on.
 
-    Attributes
+    Parameters
     ----------
+    message : str
     rank : int or None
-        Which one, where it is known.
+        Which process, where it is known.
     spent : PrivacyStatement or None
         What the fit that ended counts as spent; None where nothing was.
     """

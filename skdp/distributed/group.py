@@ -81,6 +81,8 @@ def process_group(timeout: float = 600.0, backend: str | None = None) -> Iterato
     finally:
         if ours:
             dist.destroy_process_group()
+        elif ranks is not None:
+            ranks.leave()
 
 
 def _start(timeout: float) -> None:

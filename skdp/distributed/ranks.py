@@ -61,7 +61,6 @@ class Ranks:
         self._control, self._device, self._store = control, device, store
         self._broken = ""
         self._stop = False
-        self._told: BaseException | None = None
 
     @property
     def leads(self) -> bool:
@@ -75,6 +74,11 @@ class Ranks:
 
     def __repr__(self) -> str:
         return f"Ranks(rank={self.rank}, size={self.size})"
+
+    def leave(self) -> None:
+        """End the connections to the others."""
+        for group in filter(None, (self._control, self._device)):
+            dist.destroy_process_group(group)
 
     # ------------------------------------------------------------------ all or none
     def roll_call(self, place: str = "") -> None:
@@ -97,8 +101,7 @@ class Ranks:
             self._raise_reported()
         if status == _STOP:
             self._stop = False
-            self._told = KeyboardInterrupt(f"rank {self.rank} stops with the others")
-            raise self._told
+            raise _known(KeyboardInterrupt("the ranks stop together"))
         if not together:
             places = self._gather(place)
             said = "; ".join(f"rank {rank}: {what or 'at the end of a fit'}" for rank, what in enumerate(places))
@@ -118,16 +121,17 @@ class Ranks:
 
     def tell_interrupt(self, interrupt: BaseException) -> None:
         """Let the others stop where they are, because this rank was interrupted on its own."""
-        if interrupt is not self._told and not self._broken:
+        if not _is_known(interrupt) and not self._broken:
             self._stop = True
             with contextlib.suppress(KeyboardInterrupt):
                 self.roll_call()
 
     def report(self, error: BaseException) -> None:
         """Make an error of this rank known to the others, who raise at their next exchange; once per error."""
-        if isinstance(error, RankFailureError) or error is self._told or self._broken:
+        if isinstance(error, RankFailureError) or _is_known(error) or self._broken:
             return
-        self._told, self._stop = error, False
+        _known(error)
+        self._stop = False
         with contextlib.suppress(RankFailureError):
             self._meet(_FAILED, "")
             self._gather(f"{type(error).__name__}: {error}")
@@ -179,10 +183,8 @@ class Ranks:
             for name, (digest, words) in everyone[0].items():
                 if theirs[name][0] != digest:
                     ours, others = f"{words} on rank 0", f"{theirs[name][1]} on rank {rank}"
-                    self._told = ValueError(
-                        f"{name} differs between the ranks: {ours}, {others}; pass the same to all of them"
-                    )
-                    raise self._told
+                    message = f"{name} differs between the ranks: {ours}, {others}; pass the same to all of them"
+                    raise _known(ValueError(message))
 
     def _gather(self, thing: Any) -> list[Any]:
         everything: list[Any] = [None] * self.size
@@ -316,6 +318,16 @@ class Ranks:
                 f"{who} ended, or did not answer within {self.timeout:g} s: {self._broken}",
                 rank=gone[0] if gone else None,
             ) from error
+
+
+def _known(error: BaseException) -> BaseException:
+    """An error that the other ranks know of. It is marked and not kept: its traceback holds rows."""
+    error._known_to_ranks = True
+    return error
+
+
+def _is_known(error: BaseException) -> bool:
+    return getattr(error, "_known_to_ranks", False)
 
 
 def _in_short(error: Exception) -> str:

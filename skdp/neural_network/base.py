@@ -273,7 +273,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         if problem.classes is not None:
             self.classes_ = problem.classes
         spent = 0 if training is None else sum(book.executed(book.reservation).values())
-        run = FitRun(self, problem, programme, book, spent)
+        run = FitRun(self, problem, programme, book, spent, current())
         run.know(estimates.indicators)
         run.build_net(before)
         if training is None:

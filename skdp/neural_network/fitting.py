@@ -17,7 +17,7 @@ from skorch.callbacks import EpochTimer, PrintLog
 
 from skdp.accounting import FitBook
 from skdp.contract import drive
-from skdp.distributed import current
+from skdp.distributed import Ranks
 from skdp.exceptions import CalibrationError, UnsupportedModuleError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import Journal, restore_training
@@ -90,20 +90,23 @@ class FitRun:
     book : FitBook
     spent : int
         Queries that were answered before, where a fit goes on.
+    ranks : Ranks, optional
+        Processes that share the fit.
     """
 
-    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0):
+    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0,
+                 ranks: Ranks | None = None):  # fmt: skip
         self.estimator = estimator
         self.problem = problem
         self.programme = programme
         self.book = book
         self.device = resolve_device(estimator.device, programme, problem)
-        self.ranks = current()
-        rank = None if self.ranks is None else self.ranks.rank
+        self.ranks = ranks
+        rank = None if ranks is None else ranks.rank
         self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent, rank)
         self.random_state = estimator.random_state
-        if self.ranks is not None and self.random_state is None:
-            self.random_state = self.ranks.broadcast(secrets.randbits(31), "random_state")
+        if ranks is not None and self.random_state is None:
+            self.random_state = ranks.broadcast(secrets.randbits(31), "random_state")
 
     # -------------------------------------------------------------- before training
     def check_estimates(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from skorch.callbacks import Checkpoint, PrintLog, ProgressBar, TrainEndCheckpoint
 from torch import nn
 
+from skdp.accounting import ledger_sessions
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Public
 from skdp.contract.queries import exactly
@@ -49,6 +50,8 @@ def agree_on_parameters(ranks: Ranks, estimator: Any, earlier: Any, failed: Iter
     kinds = [c[1] if isinstance(c, tuple) else c for c in estimator.callbacks or []]
     kinds = [getattr(c, "__qualname__", type(c).__qualname__) for c in kinds]
     said["callbacks"] = _digest(kinds), shown(kinds)
+    ledgers = len({token.ledger for token in ledger_sessions.tokens()})
+    said["the number of open ledgers"] = str(ledgers), str(ledgers)
     ranks.agree(said)
 
 

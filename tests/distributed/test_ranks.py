@@ -137,6 +137,7 @@ def test_a_row_of_rank_1_changes_no_query_and_moves_no_answer_too_far(pair, kind
         ("places", ("RankFailureError", "RankFailureError"), "rank 0: a sum of 1 numbers; rank 1: gather"),
         ("parameter", ("RankFailureError", "ValueError"), "lr=-1.0"),
         ("rows", ("RankFailureError", "ValueError"), "inconsistent numbers of samples"),
+        ("ledgers", ("ValueError", "ValueError"), "number of open ledgers differs between the ranks: 0 on rank 0, 1"),
         ("budget", ("BudgetExceededError", "RankFailureError"), "epsilon"),
     ],
 )
