@@ -21,15 +21,12 @@ from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
-from skdp.training.rules.sums import SUM_SLACK, accumulator
+from skdp.training.rules.sums import accumulator
 from skdp.training.sampling import draw
+from skdp.training.sum_total import SumTotal, add_noise
 from skdp.training.supported import trainable_parameters
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
-
-# Norms and sums are rounded in float32, so a record may move a sum by this much more than its bound; the noise covers
-# it.
-FLOAT_SLACK = 1e-5 + SUM_SLACK
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,13 +328,6 @@ class TorchExecutor:
         return captured
 
 
-def add_noise(flat: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
-    """Noise a clipped sum in place: standard deviation `multiplier` times `sensitivity`, and what rounding may add."""
-    if multiplier:
-        noise = randomness.normal(flat.numel()).mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK)))
-        flat.add_(noise.to(flat.device))
-
-
 def check_noise(query: Query) -> None:
     """Refuse values that the noise of the touch is not made for: they would be noised otherwise than is paid for."""
     noise = query.touch.noise
@@ -353,42 +343,6 @@ def check_noise(query: Query) -> None:
 def start(value: Any, executor: TorchExecutor) -> Any:
     """Running total of one value over the pieces of a sample; new kinds of values register theirs here."""
     raise TypeError(f"the torch executor has no rule for {type(value).__name__} values")
-
-
-class SumTotal:
-    """A sum over rows, and how it is released: with noise once, after all ranks have added up theirs.
-
-    Parameters
-    ----------
-    numbers : tensor of shape (k,)
-        Zeros, to which rows are added in place.
-    executor : TorchExecutor
-    released : torch.dtype
-        Of the answer.
-    """
-
-    def __init__(self, numbers: Tensor, executor: TorchExecutor, released: torch.dtype):
-        self._numbers, self._ranks, self._released = numbers, executor.ranks, released
-
-    def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> Any:
-        """The sum with noise, once."""
-
-        def noise(part: Tensor) -> None:
-            if multiplier:
-                self.add_noise(part, sensitivity, multiplier, randomness)
-
-        if self._ranks is None:
-            noise(self._numbers)
-            return self.answer(self._numbers.to(self._released))
-        return self.answer(self._ranks.release(self._numbers, noise, self._released))
-
-    def add_noise(self, part: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
-        """Noise some of the numbers in place."""
-        raise NotImplementedError
-
-    def answer(self, released: Tensor) -> Any:
-        """The released numbers in the form in which the plan gets them."""
-        return released[0]
 
 
 @start.register(ClippedSum)

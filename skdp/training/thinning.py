@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from skdp.contract import NormSum, ThinnedSum
-from skdp.training.executor import FLOAT_SLACK, GradientTotal, Piece, SumTotal, TorchExecutor, start
+from skdp.training.executor import GradientTotal, Piece, TorchExecutor, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.sums import accumulator
+from skdp.training.sum_total import FLOAT_SLACK, SumTotal
 
 __all__ = ["thinning_factors"]
 

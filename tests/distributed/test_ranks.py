@@ -13,7 +13,7 @@ from scipy import stats
 
 from skdp import DPRegressor
 from skdp.distributed import current, process_group
-from skdp.training.executor import FLOAT_SLACK
+from skdp.training.sum_total import FLOAT_SLACK
 
 SUMS = [*CLIPPINGS, "below", "norms", "thinned", "carriers"]
 
