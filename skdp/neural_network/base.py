@@ -41,10 +41,11 @@ from skdp.neural_network.reading import (
     PIXELS,
     encode_features,
     invalid_features,
+    invalid_rows,
     raise_invalid,
 )
 from skdp.neural_network.ready import ReadyFit
-from skdp.neural_network.scaling import as_inputs, scale_inputs
+from skdp.neural_network.scaling import scaled_inputs
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
@@ -323,8 +324,9 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
-        inputs = as_inputs(scale_inputs(inputs, self.feature_bounds_))
+        odd = inputs[invalid_rows(inputs)]
+        raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
+        inputs = scaled_inputs(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])
 

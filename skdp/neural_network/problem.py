@@ -16,6 +16,7 @@ from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
+    invalid_rows,
     invalid_targets,
     raise_invalid,
     read_labels,
@@ -34,7 +35,7 @@ class Problem:
     Parameters
     ----------
     inputs : ndarray of shape (n, ...)
-        float64 features, or int64 tokens.
+        Features as float64, or as float32 where that holds all that their type can; or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
     weights : ndarray of shape (n,) or None
@@ -147,9 +148,9 @@ def _common(estimator, X, y, sample_weight):
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
-    invalid = invalid_features(inputs)
+    invalid = invalid_rows(inputs)
     bad_y = invalid_targets(y)
-    null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
+    null = invalid | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -157,7 +158,7 @@ def _common(estimator, X, y, sample_weight):
     if estimator.on_invalid == "raise":
         if bad_y.any():
             raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
-        raise_invalid(estimator, inputs, invalid, remedy)
+        raise_invalid(estimator, inputs[invalid], invalid_features(inputs[invalid]), remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
     return inputs, y, weights, null, facts, assumptions

@@ -12,28 +12,32 @@ from torch import nn
 from skdp.contract import Public
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
-from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_features",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid", "read_features",
     "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+_CELLS = 2**24  # that are looked through at a time
 # What an array of images that is declared as bytes can hold.
 PIXELS = (0.0, 255.0)
 
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
-    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
+    """Features as floats, or tokens as int64, invalid ones -1; names and number are checked.
+
+    Floats are float64, or float32 where the type that X declares has no other values.
+    """
     X = read_features(estimator, X, reset=reset)
     if reset:
         estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
         estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
-        return _float64(X)
+        return X.astype(np.float32, copy=False) if float_type(X.dtype) == np.float32 else _float64(X)
     with np.errstate(invalid="ignore"):
         known = (X >= 0) & (X < estimator._vocabulary) & (X % 1 == 0)
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
@@ -95,6 +99,16 @@ def invalid_features(inputs: np.ndarray) -> np.ndarray:
         return inputs == _NO_TOKEN
     with np.errstate(invalid="ignore"):
         return ~(np.abs(inputs) <= _FLOAT32_MAX)
+
+
+def invalid_rows(inputs: np.ndarray) -> np.ndarray:
+    """Rows with such cells."""
+    found = np.empty(len(inputs), dtype=bool)
+    step = max(1, _CELLS // max(1, inputs[:1].size))
+    for start in range(0, len(inputs), step):
+        piece = inputs[start : start + step]
+        found[start : start + step] = invalid_features(piece).reshape(len(piece), -1).any(axis=1)
+    return found
 
 
 def invalid_targets(y: np.ndarray) -> np.ndarray:
