@@ -63,7 +63,7 @@ def classified_rows(estimator: Any, X: Any, y: Any, on_invalid: str) -> PrivateR
     classes = np.asarray(estimator.classes_)
     labels = read_labels(y, on_invalid)
     if labels is None or labels.ndim != 1:
-        raise ValueError(f"y {_shape(y)}, and must be one label per row; a single column is y.ravel()")
+        raise ValueError(f"y {_shape(y)}, and must be one label per row (a column: y.ravel())")
     proba, null = _predicted(estimator.predict_proba, X, on_invalid, len(labels), "predict_proba")
     # Multi-output classifiers give lists, others rows of the wrong width.
     if proba.shape != (len(labels), len(classes)):
@@ -102,7 +102,7 @@ def predicted_rows(estimator: Any, X: Any, y: Any, on_invalid: str) -> PrivateRo
     _check(estimator, on_invalid, "predict")
     targets = np.empty((0, 0)) if y is None else read_numbers("y", y, on_invalid)
     if targets.ndim != 1:
-        raise ValueError(f"y {_shape(y)}, and must be one number per row; a single column is y.ravel()")
+        raise ValueError(f"y {_shape(y)}, and must be one number per row (a column: y.ravel())")
     prediction, null = _predicted(estimator.predict, X, on_invalid, len(targets), "predict")
     if prediction.shape != targets.shape:
         raise ValueError(f"predict gave shape {prediction.shape} for {len(targets)} targets")
