@@ -22,9 +22,7 @@ from skdp.accounting.statement_text import query_text, round_up
 if TYPE_CHECKING:
     import pandas as pd
 
-NO_SUM_DECLARED = (
-    "These do not add up to the ceiling: releases together cost less than the sum of their epsilons."
-)
+NO_SUM_DECLARED = "These do not add up to the ceiling: releases together cost less than the sum of their epsilons."
 NO_SUM_ADAPTIVE = (
     "These do not add up to the ceiling: charges together cost less than the sum of their epsilons, while the freedom\n"
     "to choose each by the results of the last (a Renyi filter) takes some tenths of epsilon, once and at the start."

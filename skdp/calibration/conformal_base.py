@@ -46,8 +46,8 @@ class ConformalSpending(PrefitSpending):
         self._check_fitted_model()
         if not (is_real(self.alpha) and 0 < self.alpha <= 0.5):
             raise ValueError(
-                f"alpha={self.alpha!r} must lie in (0, 0.5]: the share of rows that may be missed, such as 0.1 for sets "
-                "and intervals that hold the truth in 90 % of rows"
+                f"alpha={self.alpha!r} must lie in (0, 0.5]: the share of rows that may be missed, such as 0.1 for "
+                "sets and intervals that hold the truth in 90 % of rows"
             )
         if self.split != "disjoint":
             raise ValueError(
@@ -66,8 +66,8 @@ class ConformalSpending(PrefitSpending):
                 least = math.ceil(2 * (1 + margin) / self.alpha)
                 budget = "noise_multiplier" if self.epsilon is None else "epsilon"
                 warn_user(
-                    f"{public.n} rows are too few for alpha={self.alpha:g} at {budget}={getattr(self, budget):g}: nothing "
-                    f"can be left out. Give more rows (about {least}), a larger alpha, or a larger budget",
+                    f"{public.n} rows are too few for alpha={self.alpha:g} at {budget}={getattr(self, budget):g}: "
+                    f"nothing can be left out. Give more rows (about {least}), a larger alpha, or a larger budget",
                     WeakSignalWarning,
                 )
             self.threshold_ = drive(

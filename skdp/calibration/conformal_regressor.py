@@ -192,8 +192,8 @@ class DPConformalRegressor(RegressorMixin, ConformalSpending):
             found = np.zeros(0)
         if found.shape != (2,) or not (math.isfinite(found[1] - found[0]) and found[0] < found[1]):
             raise ValueError(
-                f"y_bounds={self.y_bounds!r} must be the public range of the target, low before high, such as (0, 100), "
-                "and known from elsewhere than these rows; it may be left out for a model with y_bounds_ of one target, "
-                "as DPRegressor has"
+                f"y_bounds={self.y_bounds!r} must be the public range of the target, low before high, such as "
+                "(0, 100), and known from elsewhere than these rows; it may be left out for a model with y_bounds_ of "
+                "one target, as DPRegressor has"
             )
         return float(found[0]), float(found[1])

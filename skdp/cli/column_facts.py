@@ -152,7 +152,7 @@ def _days(path: str, name: str, end: str, value: Any) -> float:
         return float((np.datetime64(datetime.date.fromisoformat(value)) - EPOCH) / np.timedelta64(1, "D"))
     except (TypeError, ValueError):
         raise UsageError(
-            f"--schema {path!r}, column {name!r}: {end}={value!r} must be a date such as \"2024-12-31\"; give both low "
+            f'--schema {path!r}, column {name!r}: {end}={value!r} must be a date such as "2024-12-31"; give both low '
             "and high, or neither"
         ) from None
 

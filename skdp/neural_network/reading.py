@@ -15,8 +15,8 @@ from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid", "read_features",
-    "read_labels", "read_numbers", "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid",
+    "read_features", "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)

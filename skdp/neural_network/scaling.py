@@ -26,8 +26,8 @@ def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
 
 def scaled_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> torch.Tensor:
     """What `as_inputs` makes of `scale_inputs`, rows by rows, so that a large table is not held in float64 besides."""
-    if bounds is None:
-        return as_inputs(inputs)
+    if bounds is None:  # a net of the user's may write to what it is given, and must not reach the user's own array
+        return as_inputs(inputs.copy() if inputs.dtype == np.float32 else inputs)
     scaled = np.empty(inputs.shape, dtype=np.float32)
     step = max(1, _CELLS // max(1, scaled[:1].size))
     for start in range(0, len(scaled), step):

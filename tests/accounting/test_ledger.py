@@ -13,10 +13,10 @@ from charges import gaussian, sgd, spend
 from spenders import Majority
 
 import skdp
-from skdp.accounting.statement_text import round_up
 from skdp.accounting import FitBook, compose, epsilon, ledger_sessions, verify
 from skdp.accounting.ledger_admission import filter_of
 from skdp.accounting.relations import phases
+from skdp.accounting.statement_text import round_up
 from skdp.contract import Charge, Poisson, Touch
 from skdp.exceptions import BudgetExceededError, PlanViolationError, UnsupportedEventError
 

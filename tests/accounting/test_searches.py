@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import warnings
+import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -113,11 +116,8 @@ def test_single_fits_and_ledgers_are_quiet():
 
 
 def test_nothing_of_a_search_is_kept():
-    import gc
-    import weakref
-
     search = GridSearchCV(Spender(), GRID, cv=2)
-    told(lambda: search.fit(X, Y))
+    told(partial(search.fit, X, Y))
     alive = weakref.ref(search)
     del search
     gc.collect()

@@ -138,9 +138,15 @@ HALVES = (POINTS > 0.5).astype(int)
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda: DPConformalRegressor(MODEL).fit(LINE, POINTS), r"y_bounds=None must be the public range .* DPRegressor"),
+        (
+            lambda: DPConformalRegressor(MODEL).fit(LINE, POINTS),
+            r"y_bounds=None must be .* DPRegressor",
+        ),
         (lambda: DPConformalRegressor(MODEL, y_bounds=("a", "b")).fit(LINE, POINTS), r"y_bounds=\('a', 'b'\) must be"),
-        (lambda: DPConformalRegressor("ridge", y_bounds=(0, 1)).fit(LINE, POINTS), "estimator='ridge' must be a fitted"),
+        (
+            lambda: DPConformalRegressor("ridge", y_bounds=(0, 1)).fit(LINE, POINTS),
+            "estimator='ridge' must be",
+        ),
         (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1), alpha=90).fit(LINE, POINTS), "alpha=90 .* such as 0.1"),
         (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1)).fit(LINE, None), "y is None, and must be one number"),
         (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1)).fit(LINE, LINE), r"y has shape \(40, 1\).*y.ravel"),

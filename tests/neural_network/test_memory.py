@@ -21,6 +21,13 @@ def test_scaling_in_pieces_is_scaling(rows, dtype, monkeypatch):
     assert scaled_inputs(inputs, bounds).equal(whole)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_net_never_holds_the_users_own_array(dtype):
+    inputs = np.ones((5, 2), dtype)
+    scaled_inputs(inputs, None).zero_()
+    assert (inputs == 1).all()
+
+
 def test_invalid_rows_in_pieces(monkeypatch):
     monkeypatch.setattr(reading, "_CELLS", 7)
     inputs = np.zeros((20, 3))
@@ -31,7 +38,8 @@ def test_invalid_rows_in_pieces(monkeypatch):
 @pytest.mark.parametrize(
     ("dtype", "kind"),
     [("bool", "f4"), ("int16", "f4"), ("uint16", "f4"), ("float32", "f4"), ("int32", "f8"), ("int64", "f8"),
-     ("float64", "f8"), ("object", "f8"), (pd.BooleanDtype(), "f4"), (pd.Int64Dtype(), "f8"), (pd.Float32Dtype(), "f4")],
+     ("float64", "f8"), ("object", "f8"), (pd.BooleanDtype(), "f4"), (pd.Int64Dtype(), "f8"),
+     (pd.Float32Dtype(), "f4")],
 )  # fmt: skip
 def test_the_smallest_type_that_holds_every_value(dtype, kind):
     assert float_type(np.dtype(dtype) if isinstance(dtype, str) else dtype) == np.dtype(kind)
