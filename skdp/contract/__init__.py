@@ -9,7 +9,7 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 from skdp.contract.noises import Correlated, Gaussian, Response, Selection
-from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, Charge, Touch
+from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, PERSON, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Activations,
@@ -19,6 +19,7 @@ from skdp.contract.queries import (
     Counts,
     Frequent,
     Labels,
+    LinearGradient,
     NormBelow,
     NormSum,
     Query,
@@ -47,9 +48,11 @@ __all__ = [
     "Frequent",
     "Gaussian",
     "Labels",
+    "LinearGradient",
     "Model",
     "NormBelow",
     "NormSum",
+    "PERSON",
     "Plan",
     "Poisson",
     "Public",

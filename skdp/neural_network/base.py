@@ -41,11 +41,11 @@ from skdp.neural_network.reading import (
     PIXELS,
     encode_features,
     invalid_features,
-    invalid_rows,
+    odd_rows,
     raise_invalid,
 )
 from skdp.neural_network.ready import ReadyFit
-from skdp.neural_network.scaling import scaled_inputs
+from skdp.neural_network.scaling import as_rows
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
@@ -104,6 +104,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.non_deterministic = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         return tags
 
     # ------------------------------------------------------------------ fitting
@@ -114,7 +115,8 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, table or tensor of shape (n, n_features) or (n, ...)
+        X : array-like, table, tensor or sparse matrix of shape (n, n_features), or array-like of shape (n, ...)
+            A sparse matrix stays sparse: only rows that go through the net together are made dense.
         y : array-like of shape (n,) or (n, n_targets)
         sample_weight : array-like of shape (n,), optional
             Multiplies a record's loss before its gradient is clipped, so weights never raise the sensitivity; a
@@ -324,9 +326,9 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        odd = inputs[invalid_rows(inputs)]
+        odd = inputs[odd_rows(inputs)]
         raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
-        inputs = scaled_inputs(inputs, self.feature_bounds_)
+        inputs = as_rows(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])
 

@@ -8,7 +8,7 @@ import pytest
 
 from skdp.neural_network import reading, scaling
 from skdp.neural_network.cells import as_numbers, float_type
-from skdp.neural_network.scaling import as_inputs, scale_inputs, scaled_inputs
+from skdp.neural_network.scaling import as_inputs, as_rows, scale_inputs
 
 
 @pytest.mark.parametrize("rows", [0, 1, 99, 100])
@@ -18,13 +18,13 @@ def test_scaling_in_pieces_is_scaling(rows, dtype, monkeypatch):
     inputs = np.random.default_rng(0).normal(0, 9, (rows, 3)).astype(dtype)
     bounds = np.array([[-1.0, 1.0], [0.0, 1e9], [3.0, 3.5]])
     whole = as_inputs(scale_inputs(inputs.astype(np.float64), bounds))
-    assert scaled_inputs(inputs, bounds).equal(whole)
+    assert as_rows(inputs, bounds).equal(whole)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_net_never_holds_the_users_own_array(dtype):
     inputs = np.ones((5, 2), dtype)
-    scaled_inputs(inputs, None).zero_()
+    as_rows(inputs, None).zero_()
     assert (inputs == 1).all()
 
 
@@ -32,7 +32,7 @@ def test_invalid_rows_in_pieces(monkeypatch):
     monkeypatch.setattr(reading, "_CELLS", 7)
     inputs = np.zeros((20, 3))
     inputs[[2, 11], 1], inputs[19, 2], inputs[5, 0] = np.nan, np.inf, 1e39
-    assert np.flatnonzero(reading.invalid_rows(inputs)).tolist() == [2, 5, 11, 19]
+    assert np.flatnonzero(reading.odd_rows(inputs)).tolist() == [2, 5, 11, 19]
 
 
 @pytest.mark.parametrize(
