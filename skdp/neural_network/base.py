@@ -326,8 +326,10 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        odd = inputs[odd_rows(inputs)]
-        raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
+        invalid = odd_rows(inputs)
+        if invalid.any():
+            odd = inputs[invalid]
+            raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
         inputs = as_rows(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])

@@ -159,7 +159,8 @@ def _common(estimator, X, y, sample_weight):
     if estimator.on_invalid == "raise":
         if bad_y.any():
             raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
-        raise_invalid(estimator, inputs[invalid], invalid_features(inputs[invalid]), remedy)
+        if invalid.any():
+            raise_invalid(estimator, inputs[invalid], invalid_features(inputs[invalid]), remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
     return inputs, y, weights, null, facts, assumptions

@@ -136,7 +136,7 @@ def invalid_rows(invalid: Any) -> np.ndarray:
     """Rows with a cell that no net can take, of shape (n,)."""
     if sparse.issparse(invalid):
         return np.diff(invalid.indptr) > 0
-    return invalid.reshape(len(invalid), -1).any(axis=1)
+    return invalid.any(axis=tuple(range(1, invalid.ndim)))
 
 
 def odd_rows(inputs: Any) -> np.ndarray:
