@@ -17,7 +17,8 @@ from skdp.accounting import PrivacyStatement, verify
 from skdp.accounting.selection import ceiling_of
 from skdp.contract import Charge, Gaussian, Poisson, Public, Selection, Touch
 from skdp.exceptions import PlanViolationError, PrivacyLeakWarning, WeakPrivacyWarning
-from skdp.model_selection import DPSearchCV, private_search
+from skdp.model_selection import DPSearchCV, search_trials
+from skdp.model_selection.search_trials import Trials
 from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
 from skdp.pipeline import make_private_pipeline
 from skdp.preprocessing import DPOneHotEncoder
@@ -106,13 +107,13 @@ def test_it_finds_the_better_candidate_within_one_budget(data):
 def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
     seen = []
 
-    def spy(self, params, noise, run=private_search._Trials.run):
+    def spy(self, params, noise, run=Trials.run):
         score, model, params = run(self, params, noise)
         seen.append((model.privacy_.noise_multiplier, model.max_epochs))
         return score, model, params
 
-    monkeypatch.setattr(private_search._Trials, "run", spy)
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 8)
+    monkeypatch.setattr(Trials, "run", spy)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 8)
     search(space={"max_epochs": [2, 3, 12]}).fit(*data)
     by_epochs = {epochs: noise for noise, epochs in seen}
     assert len(by_epochs) > 1
@@ -123,16 +124,16 @@ def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
 def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
     sure = search(space={"lr": [1.0]}, validation_public=data)
     assert sure.fit(*data).best_score_ == pytest.approx(
-        private_search.row_scores("neg_log_loss", sure.best_estimator_, *data).mean()
+        search_trials.row_scores("neg_log_loss", sure.best_estimator_, *data).mean()
     )
     noises = []
 
-    def spy(self, params, noise, run=private_search._Trials.run):
+    def spy(self, params, noise, run=Trials.run):
         noises.append(noise / self.ceiling.gaussian)
         return 0.5, classifier(), params
 
-    monkeypatch.setattr(private_search._Trials, "run", spy)
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 4000)
+    monkeypatch.setattr(Trials, "run", spy)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 4000)
     search().fit(*data)
     total = (np.square(noises) / 0.25).sum()
     low, high = stats.chi2(4000).ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2])
@@ -140,7 +141,7 @@ def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
 
 
 def test_no_trial_gives_the_default(data, monkeypatch):
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 0)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 0)
     found = search(trials="poisson").fit(*data)
     assert found.best_params_ == {} and math.isnan(found.best_score_)
     np.testing.assert_array_equal(found.predict_proba(data[0][:2]), 0.5)
@@ -158,7 +159,7 @@ def test_an_interrupted_search_shows_nothing_and_stays_charged(data, monkeypatch
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(private_search._Trials, "run", stop)
+    monkeypatch.setattr(Trials, "run", stop)
     with pytest.raises(KeyboardInterrupt):
         found.fit(*data)
     assert not hasattr(found, "best_estimator_") and found.privacy_.epsilon > 2.9
