@@ -120,9 +120,9 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
     scores is such that they never cost more than training. Candidates with another price list get noise that
     keeps them below the price of `estimator` as it was passed.
 
-    Trials may release categories that are not public (`skdp.preprocessing.DPTableVectorizer`, `DPOneHotEncoder`). Any of
-    them may then let a rare one through: the probability of that in one trial, times `mean_trials`, is taken off delta
-    (proof: `skdp.accounting.selection.selection_charge`). Their thresholds are set for ``delta / mean_trials``.
+    Trials may release categories that are not public (`skdp.preprocessing.DPTableVectorizer`, `DPOneHotEncoder`). Any
+    of them may then let a rare one through: the probability of that in one trial, times `mean_trials`, is taken off
+    delta (proof: `skdp.accounting.selection.selection_charge`). Their thresholds are set for ``delta / mean_trials``.
 
     How long the search took is not covered: it tells something about the number of trials, so keep it to yourself.
     Warnings and printed output of trials are suppressed, callbacks are refused, and an interrupted search releases

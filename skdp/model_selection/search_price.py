@@ -13,7 +13,15 @@ from skdp.accounting.checks import is_real
 from skdp.contract import Charge
 from skdp.model_selection.row_scores import ROW_SCORES
 
-__all__ = ["check_search", "check_thresholds", "check_tunable", "scoring_of", "search_statement", "shape_of", "trial_of"]
+__all__ = [
+    "check_search",
+    "check_thresholds",
+    "check_tunable",
+    "scoring_of",
+    "search_statement",
+    "shape_of",
+    "trial_of",
+]
 
 _NOT_TUNABLE = (
     "adjacency", "callbacks", "delta", "epsilon", "insecure_noise_seed", "n_public", "noise_multiplier", "verbose",

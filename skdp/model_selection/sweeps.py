@@ -268,7 +268,8 @@ class DPSweepCV(Stated, GridSearchCV):
             return fitted
 
         started = time.perf_counter()
-        fitted = fit([params for params in candidates for _ in folds], [train for _ in candidates for train, _ in folds])
+        tried = [(params, train) for params in candidates for train, _ in folds]
+        fitted = fit([params for params, _ in tried], [train for _, train in tried])
         each = (time.perf_counter() - started) / len(fitted)
         out = [
             self._score(model, scorer, X, y, *fold, each)

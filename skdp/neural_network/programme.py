@@ -150,8 +150,9 @@ def draw_up(
 def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | None, adjacency: str) -> float:
     """Zero-out Gaussian-DP parameter of the whole budget: 1 over the noise multiplier of one release that spends it."""
     if estimator.epsilon is None:
-        # A first guess, of a hundred steps where their number is automatic: it chooses learning rates, not noise.
-        return gaussian_limit(estimator.noise_multiplier, rate, 100 if epochs is None else epochs * steps_per_epoch(rate))
+        # A first guess, of a hundred steps where their number is automatic.
+        steps = 100 if epochs is None else epochs * steps_per_epoch(rate)
+        return gaussian_limit(estimator.noise_multiplier, rate, steps)
     if math.isinf(estimator.epsilon):
         return math.inf
     return 1 / noise_multiplier(estimator.epsilon, delta, adjacency=adjacency)
