@@ -18,7 +18,7 @@ from skdp.accounting.selection import ceiling_of
 from skdp.contract import Charge, Gaussian, Poisson, Public, Selection, Touch
 from skdp.exceptions import PlanViolationError, PrivacyLeakWarning, WeakPrivacyWarning
 from skdp.model_selection import DPSearchCV, search_trials
-from skdp.model_selection.search_trials import Trials
+from skdp.model_selection.search_trials import Candidates, Trials
 from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
 from skdp.pipeline import make_private_pipeline
 from skdp.preprocessing import DPOneHotEncoder
@@ -214,6 +214,7 @@ def test_pipelines_regressors_and_workers(data):
         ({"estimator": classifier(adjacency="replace-one")}, "adjacency"), ({"space": {"nothing": [1]}}, "nothing"),
         ({"estimator": classifier(warm_start=True)}, "warm_start"), ({"space": {"module": ["no such net"]}}, "module"),
         ({"delta": 0.1}, "delta"),
+        ({"unchanged_share": 1.5}, "unchanged_share"),
     ],
 )  # fmt: skip
 def test_nonsense_costs_nothing(data, params, word):
@@ -259,3 +260,40 @@ def test_rows_that_a_model_cannot_take_tell_nothing(data):
     assert 0 <= search(regressor).fit(X, y).best_score_ <= 1.5
     pipe = make_private_pipeline(regressor.set_params(on_invalid="raise"))
     assert 0 <= search(pipe, {"dpregressor__lr": [0.1]}).fit(data[0], data[0][:, 0]).best_score_ <= 1.5
+
+
+# ------------------------------------------------------------------ what is tried, and how it is scored
+def test_a_share_of_the_trials_changes_nothing():
+    secret, n = np.random.default_rng(0), 4000
+    drawn = [
+        Candidates([{"lr": [1.0]}, {"lr": stats.uniform(), "momentum": [0.5]}], 0.3).draw(secret) for _ in range(n)
+    ]
+    unchanged = sum(params == {} for params in drawn)
+    low, high = stats.binom.ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2], n, 0.3)
+    assert low <= unchanged <= high and not low <= unchanged * 2 / 3 <= high
+    assert {tuple(params) for params in drawn} == {(), ("lr",), ("lr", "momentum")}
+    sure, never = (Candidates({"lr": [1.0]}, share) for share in (1, 0))
+    assert sure.draw(secret) == {} and never.draw(secret) == {"lr": 1.0}
+
+
+def test_the_estimator_as_passed_can_win(data):
+    found = search(unchanged_share=1.0).fit(*data)
+    assert found.best_params_ == {} and not math.isnan(found.best_score_)
+    assert set(found.cv_results_) == {"params", "mean_test_score", "rank_test_score"}
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_log_losses_count_down_to_a_sixteenth_of_guessing(classes):
+    class Sure:
+        classes_ = np.arange(classes)
+
+        def predict_proba(self, X):
+            rest = (1 - X[:, :1]) / (classes - 1)
+            return np.hstack([X[:, :1], np.repeat(rest, classes - 1, axis=1)])
+
+    chances = np.array([1.0, 1 / classes, 1 / classes**2, 1 / (16 * classes), 1e-9])
+    found = search_trials.row_scores("neg_log_loss", Sure(), chances[:, None], np.zeros(5))
+    worst = math.log(16 * classes)
+    np.testing.assert_allclose(
+        found, [1, 1 - math.log(classes) / worst, 1 - 2 * math.log(classes) / worst, 0, 0], atol=1e-9
+    )
