@@ -260,6 +260,46 @@ class RowSum:
 
 
 @dataclass(frozen=True, eq=False)
+class LinearGradient:
+    r"""Sum over the sample of gradients of a linear model's loss, each brought under `bound` in L2 norm.
+
+    Parameters
+    ----------
+    coef : ndarray of shape (k, columns)
+        Public weights: outputs are ``X @ coef.T``.
+    loss : object
+        Public, and a dataclass of public values: ``slopes(outputs, targets)`` of shape (m, k) is the derivative of each
+        row's loss by its own outputs.
+    bound : float
+        Clip norm of :math:`s x^\top`, a row's slopes times its values; ``inf`` leaves gradients as they are (only
+        together with no noise).
+
+    Notes
+    -----
+    Rows and targets are the arrays "X" and "y"; where there is an array "weight", it multiplies slopes before they are
+    clipped. The answer has the shape of `coef`.
+
+    Examples
+    --------
+    >>> LinearGradient(np.zeros((1, 3)), None, 0.5).sensitivity
+    0.5
+    """
+
+    coef: Any
+    loss: Any
+    bound: float
+
+    def __post_init__(self) -> None:
+        if not self.bound > 0:
+            raise ValueError(f"LinearGradient(bound={self.bound!r}) must be positive")
+
+    @property
+    def sensitivity(self) -> float:
+        """The clip norm."""
+        return self.bound
+
+
+@dataclass(frozen=True, eq=False)
 class Activations:
     """Every row's activations where the net is split, brought under `bound` in L2 norm; a null row gives zeros.
 

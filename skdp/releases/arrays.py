@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skdp.contract import Answers, Counts, Frequent, Query, RowSum
+from skdp.contract import Answers, Counts, Frequent, LinearGradient, Query, RowSum
 
 __all__ = ["ArrayExecutor"]
 
@@ -16,19 +18,21 @@ _CELLS = 2**24  # of contributions that are held at a time
 
 
 class ArrayExecutor:
-    """Holds arrays and answers `skdp.contract.Counts`, `RowSum` and `Frequent` about all rows, with noise added once.
+    """Holds arrays and answers `Counts`, `RowSum`, `Frequent` and `LinearGradient` about them, with noise added once.
 
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
         Private columns by name; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
-        None.
+        None. A "weight" of shape (n,) multiplies the loss of each row in a `LinearGradient`.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
         ``spend(touch)`` ticks the book.
     normal : callable
         ``normal(shape)`` gives independent standard normal numbers.
+    draw : callable, optional
+        ``draw(n, rate)`` gives the ascending indices of a Poisson sample; without it, every touch sees all rows.
 
     Examples
     --------
@@ -47,45 +51,37 @@ class ArrayExecutor:
         *,
         spend: Callable[[Any], Any],
         normal: Callable[[tuple[int, ...]], np.ndarray],
+        draw: Callable[[int, float], np.ndarray] | None = None,
     ):
-        self._arrays = arrays
-        self._null = null
+        self._rows = _Rows(arrays, null)
         self._spend = spend
         self._normal = normal
+        self._draw = draw
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`; every touch here is full batch."""
+        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`, (k, columns) of a
+        `LinearGradient`.
+        """  # fmt: skip
         self._spend(query.touch)
-        if query.touch.sampler.rate != 1:
+        rate = query.touch.sampler.rate
+        if rate != 1 and self._draw is None:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
+        rows = self._rows if rate == 1 else self._rows.take(self._draw(len(self._rows), rate))
         noise = query.touch.noise
         multipliers = noise.multipliers if noise else (0.0,) * len(query.values)
-        return tuple(self._noisy(value, z) for value, z in zip(query.values, multipliers, strict=True))
+        return tuple(self._noisy(rows, value, z) for value, z in zip(query.values, multipliers, strict=True))
 
-    def _noisy(self, value: Counts | RowSum | Frequent, multiplier: float) -> Any:
+    def _noisy(self, rows: _Rows, value: Any, multiplier: float) -> Any:
         if isinstance(value, Frequent):
-            return self._frequent(value, multiplier)
-        exact = self._histograms(value) if isinstance(value, Counts) else self._sum(value)
+            return self._frequent(rows, value, multiplier)
+        exact = _EXACT[type(value)](rows, value)
         return exact + self._noise(value, multiplier, exact.shape)
 
-    def _noise(
-        self, value: Counts | RowSum | Frequent, multiplier: float, shape: tuple[int, ...]
-    ) -> np.ndarray | float:
+    def _noise(self, value: Any, multiplier: float, shape: tuple[int, ...]) -> np.ndarray | float:
         return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0
 
-    def _histograms(self, value: Counts) -> np.ndarray:
-        columns = self._arrays[value.of]
-        edges = np.asarray(value.edges, dtype=float)
-        counts = np.empty((len(edges), edges.shape[1] + 1))
-        for group, inner in enumerate(edges):
-            column = columns[:, group]
-            seen = column[~(self._null | np.isnan(column))]
-            bins = np.searchsorted(inner, seen, side="right")
-            counts[group] = np.bincount(bins, minlength=len(inner) + 1)
-        return counts if value.sums is None else counts @ np.transpose(value.sums)
-
-    def _frequent(self, value: Frequent, multiplier: float) -> list[tuple[np.ndarray, np.ndarray]]:
-        found, columns = [], self._arrays[value.of][~self._null]
+    def _frequent(self, rows: _Rows, value: Frequent, multiplier: float) -> list[tuple[np.ndarray, np.ndarray]]:
+        found, columns = [], rows.arrays[value.of][~rows.null]
         for column in columns.T:
             counts = pd.Series(column, dtype=object).value_counts().sort_index()
             noisy = counts.to_numpy() + self._noise(value, multiplier, counts.shape)
@@ -93,17 +89,73 @@ class ArrayExecutor:
             found.append((counts.index.to_numpy()[seen], noisy[seen]))
         return found
 
-    def _sum(self, value: RowSum) -> np.ndarray:
-        rows, total = self._arrays[value.of], 0.0
-        size = max(1, _CELLS // np.shape(value.map(rows[:0]))[1])
-        for start in range(0, max(len(rows), 1), size):
-            piece = slice(start, start + size)
-            with np.errstate(all="ignore"):
-                mapped = np.asarray(value.map(rows[piece]), dtype=np.float64)
-                largest = np.abs(mapped).max(axis=1, initial=0.0)
-                # In units of its largest entry no row overflows in its norm.
-                norms = largest * np.sqrt(((mapped / np.maximum(largest, 1e-300)[:, None]) ** 2).sum(axis=1))
-                mapped = mapped * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))[:, None]
-            null = self._null[piece] | ~np.isfinite(norms)
-            total = total + np.where(null[:, None], 0.0, mapped).sum(axis=0)
-        return total
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The private arrays, or a sample of their rows."""
+
+    arrays: dict[str, np.ndarray]
+    null: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.null)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """L2 norm of every row of "X"."""
+        with np.errstate(all="ignore"):
+            return np.sqrt(np.einsum("ij,ij->i", self.arrays["X"], self.arrays["X"]))
+
+    def take(self, index: np.ndarray) -> _Rows:
+        """Some of the rows, copied."""
+        return _Rows({name: array[index] for name, array in self.arrays.items()}, self.null[index])
+
+
+def _histograms(rows: _Rows, value: Counts) -> np.ndarray:
+    columns = rows.arrays[value.of]
+    edges = np.asarray(value.edges, dtype=float)
+    counts = np.empty((len(edges), edges.shape[1] + 1))
+    for group, inner in enumerate(edges):
+        column = columns[:, group]
+        seen = column[~(rows.null | np.isnan(column))]
+        bins = np.searchsorted(inner, seen, side="right")
+        counts[group] = np.bincount(bins, minlength=len(inner) + 1)
+    return counts if value.sums is None else counts @ np.transpose(value.sums)
+
+
+def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
+    array, total = rows.arrays[value.of], 0.0
+    size = max(1, _CELLS // np.shape(value.map(array[:0]))[1])
+    for start in range(0, max(len(array), 1), size):
+        piece = slice(start, start + size)
+        with np.errstate(all="ignore"):
+            mapped = np.asarray(value.map(array[piece]), dtype=np.float64)
+            largest = np.abs(mapped).max(axis=1, initial=0.0)
+            # In units of its largest entry no row overflows in its norm.
+            norms = largest * np.sqrt(((mapped / np.maximum(largest, 1e-300)[:, None]) ** 2).sum(axis=1))
+            mapped = mapped * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))[:, None]
+        null = rows.null[piece] | ~np.isfinite(norms)
+        total = total + np.where(null[:, None], 0.0, mapped).sum(axis=0)
+    return total
+
+
+def _linear_gradient(rows: _Rows, value: LinearGradient) -> np.ndarray:
+    X, weights = rows.arrays["X"], rows.arrays.get("weight")
+    with np.errstate(all="ignore"):
+        slopes = value.loss.slopes(X @ value.coef.T, rows.arrays["y"])
+        if weights is not None:
+            slopes = slopes * weights[:, None]
+        # A row's gradient is an outer product, so its norm is a product of two norms.
+        norms = rows.lengths * np.sqrt(np.einsum("ij,ij->i", slopes, slopes))
+        factors = np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))
+    null = rows.null | ~np.isfinite(norms)
+    if null.any():  # also of X itself, for 0 times inf is NaN
+        X, slopes = np.where(null[:, None], 0.0, X), np.where(null[:, None], 0.0, slopes)
+    return (slopes * np.where(null, 0.0, factors)[:, None]).T @ X
+
+
+_EXACT: dict[type, Callable[[_Rows, Any], np.ndarray]] = {
+    Counts: _histograms,
+    RowSum: _row_sum,
+    LinearGradient: _linear_gradient,
+}
