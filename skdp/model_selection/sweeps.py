@@ -29,6 +29,10 @@ _SCORES = (
     "cv_results_, best_params_ and best_score_ come from exact scores on held-out rows, which no epsilon covers: keep "
     "them to yourself, or search by skdp.model_selection.DPSearchCV"
 )
+_LOST = (
+    "NOT COMPLETE: fits in other processes were stopped, and what they had spent is not counted here; an open "
+    "skdp.PrivacyLedger has counted it"
+)
 
 
 def fit_many(
@@ -180,8 +184,8 @@ class DPSweepCV(Stated, GridSearchCV):
         As in `GridSearchCV`. ``mean_fit_time`` is a fit's share of the time of all.
     privacy_ : PrivacyStatement
         All fits together, the refit included, and those of earlier calls of `fit` that ended in an error. After an
-        error it says what was spent until then; only of an interrupt with several processes nobody but an open
-        `skdp.PrivacyLedger` knows.
+        error it says what was spent until then. Where several processes were interrupted nobody but an open
+        `skdp.PrivacyLedger` knows, and a warning in the statement says so.
 
     Warns
     -----
@@ -261,7 +265,11 @@ class DPSweepCV(Stated, GridSearchCV):
 
         def fit(tried: list, rows: list | None) -> list[Any]:
             models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in tried]
-            fitted, error = _fit_all(models, X, y, sample_weight, rows, self.n_jobs)
+            try:
+                fitted, error = _fit_all(models, X, y, sample_weight, rows, self.n_jobs)
+            except BaseException:
+                self._lost = (_LOST,)  # errors of fits are handed back, so something stopped the processes
+                raise
             spent.extend(statement.to_dict() for statement in _spent(fitted))
             if error is not None:
                 raise _noted(error, fitted)
@@ -296,7 +304,7 @@ class DPSweepCV(Stated, GridSearchCV):
         if not parts:
             check_is_fitted(self, "_statements")
         total = compose([PrivacyStatement.from_dict(plain) for plain in parts])
-        return replace(total, warnings=(*total.warnings, _SCORES))
+        return replace(total, warnings=(*getattr(self, "_lost", ()), *total.warnings, _SCORES))
 
     def _score(self, model: Any, scorer: Any, X: Any, y: Any, train: Any, test: Any, fit_time: float) -> dict:
         """What scikit-learn's own search notes down of one fit."""

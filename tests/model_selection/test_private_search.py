@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from dp_accounting.rdp import rdp_privacy_accountant
 from scipy import stats
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -57,6 +58,17 @@ def test_number_of_trials_has_the_stated_distribution(mean, shape):
         else:
             expected = (1 - gamma) ** k / (k * math.log(1 / gamma))
         np.testing.assert_allclose(shares[:5], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("mean", [1 + 1e-7, 1.5, 10.0, 1000.0])
+def test_the_mean_number_of_trials_is_exact(mean):
+    """Failure probabilities are multiplied by it, and the bound rests on it."""
+    assert 1 / gamma_of(mean, 1.0) - 1 == pytest.approx(mean - 1, rel=1e-8)  # geometric
+    gamma = gamma_of(mean, 0.0)  # logarithmic
+    assert gamma == 1 or (1 / gamma - 1) / math.log(1 / gamma) == pytest.approx(mean, rel=1e-8)
+    for shape in (0.0, 0.5, 1.0, 3.0):
+        theirs = rdp_privacy_accountant._gamma_truncated_negative_binomial(shape, mean)
+        assert gamma_of(mean, shape) == pytest.approx(theirs, rel=1e-6)
 
 
 def test_draws_follow_the_probabilities():

@@ -17,7 +17,7 @@ from skdp import DPClassifier, DPRegressor
 from skdp.accounting import FitBook, compose
 from skdp.exceptions import NotFittedError, NotPrivateWarning, PrivacyLeakWarning
 from skdp.mechanisms import DPSGD
-from skdp.model_selection import DPSweepCV, fit_many
+from skdp.model_selection import DPSweepCV, fit_many, sweeps
 from skdp.nets import MLP
 from skdp.neural_network import shared_steps, together
 from skdp.optimizers import SGD
@@ -393,6 +393,18 @@ def test_an_error_in_one_process_lets_the_others_end_and_be_counted():
     with pytest.raises(ValueError, match="lr"):
         sweep.fit(X, Y)
     assert len(sweep._failed) >= 3  # the first process had nothing wrong in its three fits
+
+
+def test_a_sweep_says_so_where_it_cannot_know_what_was_spent():
+    sweep = search(DPSweepCV, refit=False)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with mock.patch.object(sweeps, "Parallel", stopped), pytest.raises(KeyboardInterrupt):
+        sweep.set_params(n_jobs=2).fit(X, Y)
+    sweep.set_params(n_jobs=None).fit(X, Y)
+    assert sweep.privacy_.warnings[0].startswith("NOT COMPLETE")
 
 
 def test_folds_are_public_unless_asked_otherwise():
