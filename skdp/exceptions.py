@@ -14,6 +14,7 @@ __all__ = [
     "PlanViolationError",
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
+    "ProtocolError",
     "SkdpError",
     "SweepSpendsWarning",
     "UnsupportedEventError",
@@ -41,6 +42,10 @@ class UnsupportedModuleError(SkdpError, ValueError):
 
 class PlanViolationError(SkdpError, RuntimeError):
     """A query was asked that the reserved price list does not hold, or more often than reserved."""
+
+
+class ProtocolError(SkdpError, ValueError):
+    """A message between sites is broken, out of order, or says what it must not; nothing was released for it."""
 
 
 class BudgetExceededError(SkdpError, RuntimeError):

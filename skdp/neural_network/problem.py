@@ -16,12 +16,14 @@ from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
+    invalid_rows,
     invalid_targets,
     raise_invalid,
     read_labels,
     read_numbers,
     read_weights,
 )
+from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
 __all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
@@ -33,7 +35,7 @@ class Problem:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n, ...)
+    inputs : ndarray of shape (n, ...) or SparseTable of shape (n, columns)
         float64 features, or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
@@ -52,7 +54,7 @@ class Problem:
         Whether sample weights were passed.
     """
 
-    inputs: np.ndarray
+    inputs: Any
     targets: np.ndarray
     weights: np.ndarray | None
     public: Public
@@ -149,7 +151,7 @@ def _common(estimator, X, y, sample_weight):
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
     invalid = invalid_features(inputs)
     bad_y = invalid_targets(y)
-    null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
+    null = invalid_rows(invalid) | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -280,8 +282,11 @@ def _nulled(inputs, weights, null):
     """Null rows keep their place and their chance to be sampled, but hold zeros and weigh nothing."""
     if not null.any():
         return inputs, weights
-    inputs = inputs.copy()
-    inputs[null] = 0
+    if isinstance(inputs, SparseTable):
+        inputs = inputs.without(null)
+    else:
+        inputs = inputs.copy()
+        inputs[null] = 0
     weights = np.ones(len(inputs)) if weights is None else weights
     return inputs, np.where(null, 0.0, weights)
 

@@ -59,9 +59,7 @@ class ArrayExecutor:
         self._draw = draw
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`, (k, columns) of a
-        `LinearGradient`.
-        """  # fmt: skip
+        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, coefficients' shape else."""
         self._spend(query.touch)
         rate = query.touch.sampler.rate
         if rate != 1 and self._draw is None:
