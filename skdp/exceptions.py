@@ -15,6 +15,7 @@ __all__ = [
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
     "ProtocolError",
+    "RankFailureError",
     "SkdpError",
     "SweepSpendsWarning",
     "UnsupportedEventError",
@@ -62,6 +63,24 @@ class BudgetExceededError(SkdpError, RuntimeError):
     so_far: float | None = None
     asked: float | None = None
     fits: float | None = None
+
+
+class RankFailureError(SkdpError, RuntimeError):
+    """Another process of a `skdp.distributed.process_group` failed, died or hangs, so this one cannot go on.
+
+    Parameters
+    ----------
+    message : str
+    rank : int or None
+        Which process, where it is known.
+    spent : PrivacyStatement or None
+        What the fit that ended counts as spent; None where nothing was.
+    """
+
+    def __init__(self, message: str, rank: int | None = None, spent: object = None):
+        super().__init__(message)
+        self.rank = rank
+        self.spent = spent
 
 
 class PrivacyLeakWarning(UserWarning):

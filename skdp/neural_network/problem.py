@@ -13,6 +13,7 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
+from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
@@ -26,7 +27,9 @@ from skdp.neural_network.reading import (
 from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
-__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
+__all__ = [
+    "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions", "regression_problem",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     y = _column(y)
     notes = []
     if estimator.classes is None:
-        classes = _classes_of(y[~null])
+        classes = all_classes(_classes_of(y[~null]))
         message = (
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
@@ -125,7 +128,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
-    targets = y.reshape(len(y), -1)
+    targets = as_columns(y)
     public = declared(estimator, inputs.shape, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
@@ -277,6 +280,11 @@ def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...
     if bounds is None or np.shape(bounds) != (shape[1], 2):
         return booleans
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
+
+
+def as_columns(targets: np.ndarray) -> np.ndarray:
+    """Targets of shape (n, n_targets), also where there are no rows."""
+    return targets[:, None] if targets.ndim == 1 else targets
 
 
 def _nulled(inputs, weights, null):

@@ -11,6 +11,7 @@ from sklearn.utils.validation import validate_data
 from torch import nn
 
 from skdp.contract import Public
+from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
@@ -69,7 +70,7 @@ def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=1,
+            ensure_min_samples=0 if reset and current() is not None else 1,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
@@ -129,7 +130,7 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
         bad = missing(y)
     else:
         return np.zeros(len(y), dtype=bool)
-    return bad.reshape(len(y), -1).any(axis=1)
+    return bad.any(axis=tuple(range(1, bad.ndim)))
 
 
 def invalid_rows(invalid: Any) -> np.ndarray:

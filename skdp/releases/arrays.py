@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skdp.contract import Answers, Counts, Frequent, LinearGradient, Query, RowSum
+from skdp.exceptions import PlanViolationError
+
+if TYPE_CHECKING:
+    from skdp.distributed import Ranks
 
 __all__ = ["ArrayExecutor"]
 
@@ -33,6 +37,8 @@ class ArrayExecutor:
         ``normal(shape)`` gives independent standard normal numbers.
     draw : callable, optional
         ``draw(n, rate)`` gives the ascending indices of a Poisson sample; without it, every touch sees all rows.
+    ranks : Ranks or None
+        The processes whose rows are counted and summed up together with these; noise is then added once to the total.
 
     Examples
     --------
@@ -52,14 +58,16 @@ class ArrayExecutor:
         spend: Callable[[Any], Any],
         normal: Callable[[tuple[int, ...]], np.ndarray],
         draw: Callable[[int, float], np.ndarray] | None = None,
+        ranks: Ranks | None = None,
     ):
         self._rows = _Rows(arrays, null)
         self._spend = spend
         self._normal = normal
         self._draw = draw
+        self._ranks = ranks
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, coefficients' shape else."""
+        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, or as many as weights."""
         self._spend(query.touch)
         rate = query.touch.sampler.rate
         if rate != 1 and self._draw is None:
@@ -71,9 +79,13 @@ class ArrayExecutor:
 
     def _noisy(self, rows: _Rows, value: Any, multiplier: float) -> Any:
         if isinstance(value, Frequent):
+            if self._ranks is not None:
+                raise PlanViolationError("values found in a column are no sum, so several processes cannot share them")
             return self._frequent(rows, value, multiplier)
         exact = _EXACT[type(value)](rows, value)
-        return exact + self._noise(value, multiplier, exact.shape)
+        if self._ranks is None:
+            return exact + self._noise(value, multiplier, exact.shape)
+        return self._ranks.release_array(exact, lambda shape: self._noise(value, multiplier, shape))
 
     def _noise(self, value: Any, multiplier: float, shape: tuple[int, ...]) -> np.ndarray | float:
         return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0
