@@ -14,6 +14,7 @@ __all__ = [
     "PlanViolationError",
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
+    "ProtocolError",
     "RankFailureError",
     "SkdpError",
     "SweepSpendsWarning",
@@ -42,6 +43,10 @@ class UnsupportedModuleError(SkdpError, ValueError):
 
 class PlanViolationError(SkdpError, RuntimeError):
     """A query was asked that the reserved price list does not hold, or more often than reserved."""
+
+
+class ProtocolError(SkdpError, ValueError):
+    """A message between sites is broken, out of order, or says what it must not; nothing was released for it."""
 
 
 class BudgetExceededError(SkdpError, RuntimeError):
@@ -107,4 +112,4 @@ class WeakSignalWarning(UserWarning):
 
 
 class SweepSpendsWarning(UserWarning):
-    """Many fits on private rows are about to be made for one picture, and every one of them is spending."""
+    """Many fits on private rows are made for one picture or one search, and every one of them is spending."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from skdp.accounting import ledger_sessions
 from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
+from skdp.accounting.searches import warn_inside_search
 from skdp.contract import Charge, Touch
 from skdp.distributed import current
 from skdp.exceptions import PlanViolationError
@@ -121,6 +122,11 @@ class FitBook:
             has paid for other charges than this one.
         BudgetExceededError
             An open ledger does not admit the charge; other errors say that it does not belong into the ledger.
+
+        Warns
+        -----
+        SweepSpendsWarning
+            Once for each search of scikit-learn that makes such charges while no ledger is open.
         """
         if self.reservation is not None:
             raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
@@ -128,6 +134,8 @@ class FitBook:
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
         if self._tells(charge):
             _, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about)
+            if any(touch.noise for touch in charge.touches) and not self._ledgers:
+                warn_inside_search()
         self.reservation = Reservation(charge, lines)
         return self.reservation
 

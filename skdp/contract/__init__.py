@@ -9,7 +9,7 @@ holder of rows and secret noise, answers it.
 from __future__ import annotations
 
 from skdp.contract.noises import Correlated, Gaussian, Response, Selection
-from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, Charge, Touch
+from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, PERSON, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Activations,
@@ -52,6 +52,7 @@ __all__ = [
     "Model",
     "NormBelow",
     "NormSum",
+    "PERSON",
     "Plan",
     "Poisson",
     "Public",

@@ -1,1 +1,7 @@
-"""Private linear models."""
+"""Private linear models, over one table or over sites that show no row to each other."""
+
+from skdp.linear_model.admm.classifier import DPADMMClassifier
+from skdp.linear_model.admm.regressor import DPADMMRegressor
+from skdp.linear_model.losses import Huber
+
+__all__ = ["DPADMMClassifier", "DPADMMRegressor", "Huber"]

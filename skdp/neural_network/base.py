@@ -50,10 +50,11 @@ from skdp.neural_network.reading import (
     PIXELS,
     encode_features,
     invalid_features,
+    odd_rows,
     raise_invalid,
 )
 from skdp.neural_network.ready import ReadyFit
-from skdp.neural_network.scaling import as_inputs, scale_inputs
+from skdp.neural_network.scaling import as_rows
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings
 from skdp.optimizers import resolve_optimizer
 from skdp.training import check_callbacks
@@ -112,6 +113,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.non_deterministic = True
         tags.input_tags.three_d_array = True
+        tags.input_tags.sparse = True
         return tags
 
     # ------------------------------------------------------------------ fitting
@@ -122,7 +124,8 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like, table or tensor of shape (n, n_features) or (n, ...)
+        X : array-like, table, tensor or sparse matrix of shape (n, n_features), or array-like of shape (n, ...)
+            A sparse matrix stays sparse: only rows that go through the net together are made dense.
         y : array-like of shape (n,) or (n, n_targets)
         sample_weight : array-like of shape (n,), optional
             Multiplies a record's loss before its gradient is clipped, so weights never raise the sensitivity; a
@@ -356,8 +359,11 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
-        inputs = as_inputs(scale_inputs(inputs, self.feature_bounds_))
+        invalid = odd_rows(inputs)
+        if invalid.any():
+            odd = inputs[invalid]
+            raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
+        inputs = as_rows(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])
 

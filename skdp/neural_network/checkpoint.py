@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from skdp.accounting import FitBook, PrivacyStatement
 from skdp.accounting.file_lock import locked
 from skdp.accounting.statement_text import round_up
+from skdp.accounting.whole_file import write_whole
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Charge, Public
 from skdp.distributed import Ranks
@@ -111,20 +111,7 @@ def read_file(path: Any) -> tuple[dict[str, Any], bytes]:
 
 def write_file(path: Any, facts: dict[str, Any], rest: bytes) -> None:
     """Write the file as a whole and flush it, and its place in the folder, to disk before returning."""
-    target = _real(path)
-    partial = target.with_name(target.name + ".partial")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(json.dumps({"version": _VERSION, **facts}, allow_nan=False).encode() + b"\n")
-        file.write(rest)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, target)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    write_whole(_real(path), json.dumps({"version": _VERSION, **facts}, allow_nan=False).encode(), b"\n", rest)
 
 
 def _real(path: Any) -> Path:

@@ -27,7 +27,7 @@ from skdp.neural_network.precomputed import check_precomputed, precomputed
 from skdp.neural_network.problem import Problem, as_columns
 from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.ranked import agree_on_weights, for_this_rank, start_alike
-from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
+from skdp.neural_network.scaling import as_rows, scale_targets
 from skdp.neural_network.schedules import lr_factor
 from skdp.optimizers import SGD, resolve_optimizer
 from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
@@ -291,7 +291,7 @@ class FitRun:
 
     def _private_rows(self, estimates: Estimates) -> PrivateRows:
         problem, device = self.problem, self.device
-        inputs = scale_inputs(problem.inputs, estimates.feature_bounds)
+        inputs = as_rows(problem.inputs, estimates.feature_bounds)
         weights = problem.weights
         if problem.classes is not None:
             targets = torch.from_numpy(problem.targets.astype(np.int64))
@@ -305,7 +305,7 @@ class FitRun:
             # Clipped, for a warning about an overflow would tell that there is such a weight.
             weights = np.minimum(weights, np.finfo(np.float32).max).astype(np.float32)
             weights = torch.from_numpy(weights).to(device)
-        return PrivateRows(as_inputs(inputs).to(device), targets.to(device), weights)
+        return PrivateRows(inputs.to(device), targets.to(device), weights)
 
     def _check_module(self) -> None:
         """Shape and independence of records, tried on made-up rows."""
@@ -365,7 +365,7 @@ class FitRun:
             return None
         X, y = self.estimator.validation_public
         inputs, y, targets = self.estimator._encode_validation(X, y)
-        inputs = as_inputs(scale_inputs(inputs, estimates.feature_bounds)).to(self.device)
+        inputs = as_rows(inputs, estimates.feature_bounds).to(self.device)[:]
         if self.problem.classes is None:
             targets = scale_targets(targets, estimates.target_bounds)
         return inputs, torch.from_numpy(targets).to(self.device), y

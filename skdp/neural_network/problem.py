@@ -18,11 +18,13 @@ from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
     invalid_targets,
+    odd_rows,
     raise_invalid,
     read_labels,
     read_numbers,
     read_weights,
 )
+from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
 __all__ = [
@@ -36,8 +38,8 @@ class Problem:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n, ...)
-        float64 features, or int64 tokens.
+    inputs : ndarray of shape (n, ...) or SparseTable of shape (n, columns)
+        Features as float64, or as float32 where that holds all that their type can; or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
     weights : ndarray of shape (n,) or None
@@ -55,7 +57,7 @@ class Problem:
         Whether sample weights were passed.
     """
 
-    inputs: np.ndarray
+    inputs: Any
     targets: np.ndarray
     weights: np.ndarray | None
     public: Public
@@ -150,9 +152,9 @@ def _common(estimator, X, y, sample_weight):
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
-    invalid = invalid_features(inputs)
+    invalid = odd_rows(inputs)
     bad_y = invalid_targets(y)
-    null = invalid.any(axis=tuple(range(1, invalid.ndim))) | bad_y
+    null = invalid | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -160,7 +162,8 @@ def _common(estimator, X, y, sample_weight):
     if estimator.on_invalid == "raise":
         if bad_y.any():
             raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
-        raise_invalid(estimator, inputs, invalid, remedy)
+        if invalid.any():
+            raise_invalid(estimator, inputs[invalid], invalid_features(inputs[invalid]), remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
     return inputs, y, weights, null, facts, assumptions
@@ -288,8 +291,11 @@ def _nulled(inputs, weights, null):
     """Null rows keep their place and their chance to be sampled, but hold zeros and weigh nothing."""
     if not null.any():
         return inputs, weights
-    inputs = inputs.copy()
-    inputs[null] = 0
+    if isinstance(inputs, SparseTable):
+        inputs = inputs.without(null)
+    else:
+        inputs = inputs.copy()
+        inputs[null] = 0
     weights = np.ones(len(inputs)) if weights is None else weights
     return inputs, np.where(null, 0.0, weights)
 

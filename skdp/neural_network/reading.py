@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.utils.validation import validate_data
 from torch import nn
 
@@ -13,31 +14,52 @@ from skdp.contract import Public
 from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
-from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
+from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_features",
-    "read_labels", "read_numbers", "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "odd_rows",
+    "raise_invalid", "read_features", "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+_CELLS = 2**24  # that are looked through at a time
 # What an array of images that is declared as bytes can hold.
 PIXELS = (0.0, 255.0)
 
 
-def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
-    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
+def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Features as floats, or tokens as int64, invalid ones -1; names and number are checked.
+
+    Floats are float64, or float32 where the type that X declares has no other values. A sparse matrix stays one, as a
+    `SparseTable`.
+    """
+    if sparse.issparse(X):
+        return _encode_sparse(estimator, X, reset=reset)
     X = read_features(estimator, X, reset=reset)
     if reset:
         estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
         estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
-        return _float64(X)
+        return X.astype(np.float32, copy=False) if float_type(X.dtype) == np.float32 else _float64(X)
     with np.errstate(invalid="ignore"):
         known = (X >= 0) & (X < estimator._vocabulary) & (X % 1 == 0)
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
+
+
+def _encode_sparse(estimator: Any, X: Any, *, reset: bool) -> SparseTable:
+    """Features of a sparse matrix, which are a table of numbers."""
+    if reset:
+        estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
+        estimator._integers = estimator._pixels = False
+    if estimator._vocabulary is not None:
+        raise TypeError("Sparse data was passed for X, but tokens are looked up and have to be dense; pass X.toarray()")
+    X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False)
+    if reset:
+        estimator._record_shape = X.shape[1:]
+    return SparseTable(X)
 
 
 def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
@@ -90,8 +112,10 @@ def read_weights(sample_weight: Any, n: int, on_invalid: str) -> np.ndarray | No
     return np.where(valid, weights, 0.0)
 
 
-def invalid_features(inputs: np.ndarray) -> np.ndarray:
-    """Cells that no net can take."""
+def invalid_features(inputs: Any) -> Any:
+    """Cells that no net can take, as an array or, of a sparse table, as a sparse one."""
+    if isinstance(inputs, SparseTable):
+        return inputs.invalid(_FLOAT32_MAX)
     if inputs.dtype.kind == "i":
         return inputs == _NO_TOKEN
     with np.errstate(invalid="ignore"):
@@ -109,15 +133,37 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
     return bad.any(axis=tuple(range(1, bad.ndim)))
 
 
-def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remedy: str) -> None:
+def invalid_rows(invalid: Any) -> np.ndarray:
+    """Rows with a cell that no net can take, of shape (n,)."""
+    if sparse.issparse(invalid):
+        return np.diff(invalid.indptr) > 0
+    return invalid.any(axis=tuple(range(1, invalid.ndim)))
+
+
+def odd_rows(inputs: Any) -> np.ndarray:
+    """The same rows, found in pieces, so that a large table has no second one of its cells beside it."""
+    if isinstance(inputs, SparseTable):
+        return invalid_rows(invalid_features(inputs))
+    found = np.empty(len(inputs), dtype=bool)
+    step = max(1, _CELLS // max(1, inputs[:1].size))
+    for start in range(0, len(inputs), step):
+        found[start : start + step] = invalid_rows(invalid_features(inputs[start : start + step]))
+    return found
+
+
+def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> None:
     """Name the first column with invalid cells, where there is one."""
-    if not invalid.any():
+    if not invalid_rows(invalid).any():
         return
-    flat = invalid.reshape(len(invalid), -1)
-    column = int(flat.any(axis=0).argmax())
     names = getattr(estimator, "feature_names_in_", None)
-    name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
-    values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
+    if sparse.issparse(invalid):
+        column = name = int(invalid.indices.min())
+        values = inputs[:, column][invalid_rows(invalid[:, [column]])]
+    else:
+        flat = invalid.reshape(len(invalid), -1)
+        column = int(flat.any(axis=0).argmax())
+        name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
+        values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
     if inputs.dtype.kind == "i":
         kind = f"NaN, infinity or tokens that are not whole numbers from 0 to {estimator._vocabulary - 1}"
         both = "TextBag(vocabulary=...) and HashingTokenizer(n_buckets=...)"

@@ -67,9 +67,7 @@ class ArrayExecutor:
         self._ranks = ranks
 
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of a `RowSum`, (k, columns) of a
-        `LinearGradient`.
-        """  # fmt: skip
+        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, or as many as weights."""
         self._spend(query.touch)
         rate = query.touch.sampler.rate
         if rate != 1 and self._draw is None:

@@ -28,6 +28,8 @@ from skdp.training.supported import trainable_parameters
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
 
+_SQUARED_AT_ONCE = 8192
+
 
 @dataclass(frozen=True, eq=False)
 class NetModel:
@@ -74,7 +76,7 @@ class PrivateRows:
 
     Parameters
     ----------
-    inputs : tensor of shape (n, ...)
+    inputs : tensor of shape (n, ...) or SparseRows of shape (n, columns)
     targets : tensor of shape (n,) or (n, n_outputs)
     weights : tensor of shape (n,) or None
         Multiplies the loss before clipping; 0 makes a row the null row.
@@ -106,7 +108,11 @@ class PrivateRows:
     def squared(self) -> PrivateRows:
         """The same rows with their squared norms, where they are a table of float32 numbers."""
         table = self.inputs.ndim == 2 and self.inputs.dtype == torch.float32
-        return replace(self, squares=row_squares(self.inputs)) if table else self
+        if not table:
+            return self
+        if isinstance(self.inputs, Tensor):
+            return replace(self, squares=row_squares(self.inputs))
+        return replace(self, squares=torch.cat([row_squares(piece) for piece in self.inputs.split(_SQUARED_AT_ONCE)]))
 
     def take(self, rows: Tensor) -> PrivateRows:
         """The given rows, copied."""

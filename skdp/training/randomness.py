@@ -18,6 +18,25 @@ _DENSE_RATE = 0.2
 _TWISTER_OFFSET, _TWISTER_WORDS = 24, 624
 
 
+def poisson_rows(generator: np.random.Generator, n: int, rate: float) -> np.ndarray:
+    """Ascending indices of a Poisson sample of `n` rows, at a rate below 1.
+
+    Gaps between successes of independent trials are geometric, so the work is that of the sample, not of n.
+    """
+    if rate > _DENSE_RATE:
+        return np.flatnonzero(generator.random(n) < rate)
+    picked: list[np.ndarray] = []
+    last = -1
+    while last < n:
+        mean = (n - last) * rate
+        gaps = np.minimum(generator.geometric(rate, int(mean + 4 * mean**0.5) + 8), n + 1)
+        positions = last + np.cumsum(gaps)
+        picked.append(positions)
+        last = int(positions[-1])
+    rows = np.concatenate(picked)
+    return rows[: np.searchsorted(rows, n)]
+
+
 class SecretRandomness:
     """Generators for row sampling and noise, seeded by the operating system.
 
@@ -60,24 +79,8 @@ class SecretRandomness:
         self._net_states = _net_states(device, net)
 
     def draw_rows(self, n: int, rate: float) -> np.ndarray | None:
-        """Ascending indices of a Poisson sample of `n` rows, or None for all of them at rate 1.
-
-        Gaps between successes of independent trials are geometric, so the work is that of the sample, not of n.
-        """
-        if rate >= 1:
-            return None
-        if rate > _DENSE_RATE:
-            return np.flatnonzero(self._rows.random(n) < rate)
-        picked: list[np.ndarray] = []
-        last = -1
-        while last < n:
-            mean = (n - last) * rate
-            gaps = np.minimum(self._rows.geometric(rate, int(mean + 4 * mean**0.5) + 8), n + 1)
-            positions = last + np.cumsum(gaps)
-            picked.append(positions)
-            last = int(positions[-1])
-        rows = np.concatenate(picked)
-        return rows[: np.searchsorted(rows, n)]
+        """Ascending indices of a Poisson sample of `n` rows, or None for all of them at rate 1."""
+        return None if rate >= 1 else poisson_rows(self._rows, n, rate)
 
     def coins(self, size: int) -> np.ndarray:
         """Independent uniform float64 numbers in (0, 1], from the stream that draws rows."""
