@@ -118,6 +118,9 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
         ndarray of shape (n, n_classes)
         """
         outputs = self._outputs(X)
+        if outputs.shape[1] > 1 and getattr(self, "_one_against_rest", False):
+            odds = expit(outputs)
+            return odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-300)
         if outputs.shape[1] > 1:
             return softmax(outputs, axis=1)
         second = expit(outputs[:, 0])

@@ -237,11 +237,7 @@ class DPClassifier(ClassifierMixin, DPEstimator):
 
     def _given_estimates(self, problem: Problem) -> Estimates:
         given = super()._given_estimates(problem)
-        weights = self.class_weight
-        if isinstance(weights, dict):
-            given.class_weights = _weights_by_class(weights, problem.classes)
-        elif weights is not None and weights != "balanced":
-            raise ValueError(f"class_weight={weights!r} must be None, 'balanced', or a dict of label to weight")
+        given.class_weights = weights_by_class(self.class_weight, problem.classes)
         return given
 
     def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:
@@ -260,8 +256,12 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         return inputs, y, index
 
 
-def _weights_by_class(weights: dict, classes: np.ndarray) -> np.ndarray:
-    """A public weight for every class, 1 where the dict is silent."""
+def weights_by_class(weights: Any, classes: np.ndarray) -> np.ndarray | None:
+    """A public weight for every class, 1 where the dict is silent; None where none are given."""
+    if weights is None or (isinstance(weights, str) and weights == "balanced"):
+        return None
+    if not isinstance(weights, dict):
+        raise ValueError(f"class_weight={weights!r} must be None, 'balanced', or a dict of label to weight")
     known = classes.tolist()
     unknown = [label for label in weights if label not in known]
     values = np.array([float(weights.get(label, 1.0)) for label in known])

@@ -107,11 +107,13 @@ class Spending(Stated, LedgerAware, BaseEstimator):
         *,
         facts: Iterable[str] = (),
         assumptions: Iterable[str] = (),
+        released: Iterable[str] = (),
+        warnings: Iterable[str] = (),
     ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
         """Price, reserve, and give what answers queries and the touches by name; states in the end.
 
-        The executor gets `arrays` and `null` (rows that add to nothing). `facts` and `assumptions` go into the
-        statement.
+        The executor gets `arrays` and `null` (rows that add to nothing). `facts`, `assumptions`, what was `released` on
+        the way and `warnings` go into the statement; lists may grow until it is made.
         """
         charge, delta, certificate = self._priced(public)
         notes = budget_warnings(self, delta, public.n, type(self).__name__) if charge.touches else []
@@ -128,7 +130,8 @@ class Spending(Stated, LedgerAware, BaseEstimator):
                 certificate=certificate,
                 public=facts,
                 assumptions=assumptions,
-                warnings=[message for _, message in notes],
+                warnings=[*warnings, *(message for _, message in notes)],
+                released=released,
                 reproducible_noise=self.insecure_noise_seed is not None,
             )
 
