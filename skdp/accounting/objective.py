@@ -53,8 +53,8 @@ from scipy.special import erfcx
 
 __all__ = ["ObjectiveTerms", "objective_terms"]
 
-# c over mu. More of it takes less curvature and more noise; chosen by measurement, see the user guide.
-_CURVATURE_SHARE = 0.1
+# c over mu. More of it takes less curvature and more noise; chosen by measurement, and at most so that curvature is left.
+_CURVATURE_SHARE, _LARGEST = 0.25, 1.0
 # mu of the noise on the point over that of the whole: the point is found so exactly that little of it is little noise.
 _POINT_SHARE = 0.01
 
@@ -93,13 +93,18 @@ def objective_terms(multiplier: float) -> ObjectiveTerms:
     --------
     >>> terms = objective_terms(4.0)
     >>> round(terms.noise, 2), round(terms.curvature, 1)
-    (4.49, 44.4)
+    (5.24, 20.5)
     """
     whole = 1 / multiplier
     most = whole * math.sqrt(1 - _POINT_SHARE**2)
-    mu = brentq(lambda mu: mu + _CURVATURE_SHARE * mu * mills(mu / 2) - most, most / 3, most, xtol=1e-15 * most)
+    mu = brentq(lambda mu: mu + _log_ratio(mu) * mills(mu / 2) - most, most / 3, most, xtol=1e-15 * most)
     mu *= 1 - 1e-9  # whatever side the root was found on
-    return ObjectiveTerms(1 / mu, 1 / math.expm1(_CURVATURE_SHARE * mu), 2 / (_POINT_SHARE * whole))
+    return ObjectiveTerms(1 / mu, 1 / math.expm1(_log_ratio(mu)), 2 / (_POINT_SHARE * whole))
+
+
+def _log_ratio(mu: float) -> float:
+    """c: the logarithm of what a row may do to the determinant."""
+    return min(_CURVATURE_SHARE * mu, _LARGEST)
 
 
 def mills(x: float) -> float:

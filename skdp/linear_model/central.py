@@ -133,7 +133,9 @@ class CentralFit(Spending):
         return self
 
     # ------------------------------------------------------------------ parts of the fit
-    def _trained(self, problem: Problem, found: Estimates, executor: Any, scale: float | None) -> tuple[np.ndarray, int]:
+    def _trained(
+        self, problem: Problem, found: Estimates, executor: Any, scale: float | None
+    ) -> tuple[np.ndarray, int]:
         """Coefficients on scaled columns, and the number of steps."""
         weights = found.class_weights
         arrays = linear_arrays(
@@ -238,4 +240,3 @@ class CentralFit(Spending):
         shown = np.array(bounds, dtype=float)
         shown[list(indicators)] = 0, 1  # used as they are
         return f"feature bounds: {bounds_in_words(shown, getattr(self, 'feature_names_in_', None))}"
-

@@ -28,9 +28,9 @@ _STEPS = 200
 _NOISELESS_STEPS = 20_000
 _ENOUGH = 1e-9  # change of the coefficients, relative to them, at which a fit without noise ends
 # Noise of a weight that nothing holds back, in log-odds and in units of half the range of y.
-_NOISE, _NOISE_OF_REGRESSION = 1.0, 0.2
+_NOISE, _NOISE_OF_REGRESSION = 0.3, 0.4
 # Clip norm over the length of rows times the largest slope: gradients of rows that are well predicted are short.
-_CLIP, _CLIP_OF_REGRESSION = 0.3, 0.3
+_CLIP, _CLIP_OF_REGRESSION = 0.8, 0.2
 _LARGEST_MOMENTUM = 0.95
 _AVERAGED = 0.5
 

@@ -22,7 +22,7 @@ from skdp.linear_model.terms import Terms
 __all__ = ["minimise", "minimum_touches", "refuse_minimum"]
 
 # Row length over the usual one.
-_LENGTH = 1.0
+_LENGTH = 0.9
 
 
 def refuse_minimum(terms: Terms) -> str:

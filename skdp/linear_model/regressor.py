@@ -24,10 +24,10 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
 
     Parameters
     ----------
-    solver : {"auto", "boosted-adassp", "adassp", "gradient-descent"}, default="auto"
-        "auto" is the first of them that can be used. *AdaSSP* solves noisy normal equations with a ridge that follows
-        the noise; *boosted* takes rounds of clipped residuals in place of one, with one noisy Gram matrix. Both are for
-        ``loss="squared_error"`` and an l2 penalty. *Gradient descent* takes every loss and penalty.
+    solver : {"auto", "gradient-descent", "boosted-adassp", "adassp"}, default="auto"
+        "auto" is gradient descent, which takes every loss and penalty. *AdaSSP* solves noisy normal equations with a
+        ridge that follows the noise; *boosted* takes rounds of clipped residuals in place of one, with one noisy Gram
+        matrix. Both are for ``loss="squared_error"`` and an l2 penalty, and for large budgets.
     loss : {"squared_error", "huber", "absolute_error", "poisson"} or Huber, default="squared_error"
         The squared error counts by half. ``Huber(scale)`` is in units of half the range of y.
     penalty : {"l2", "l1", "elasticnet", None}, default="l2"
@@ -99,7 +99,7 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
     (True, True)
     """
 
-    _solvers = ("boosted-adassp", "adassp", "gradient-descent")
+    _solvers = ("gradient-descent", "boosted-adassp", "adassp")
 
     def __init__(
         self,
@@ -169,4 +169,3 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
         self.y_bounds_ = found.target_bounds
         self._one_target = problem.targets.ndim == 1
         super()._set(problem, coef, found)
-

@@ -23,12 +23,11 @@ from skdp.linear_model.terms import Terms
 
 __all__ = ["adassp", "adassp_touches", "boosted", "boosted_touches", "refuse_statistics"]
 
-_LENGTH = 1.0  # row length over the usual one
-_GRAM_SHARE = {"adassp": 0.4, "boosted": 0.2}  # of the squared signal
+_GRAM_SHARE = {"adassp": 0.4, "boosted": 0.15}  # of the squared signal
 # The ridge lifts the smallest eigenvalue to this many standard deviations of the largest one of the noise.
-_RIDGE = 0.5
+_RIDGE = 0.25
 _ROUNDS = 30
-_LENGTH_IN_ROUNDS = 3.0  # what is unlearnt after all rounds is exp of minus this
+_LENGTH_IN_ROUNDS = 6.0  # what is unlearnt after all rounds is exp of minus this
 _RESIDUAL = 0.5  # largest residual, in half ranges of y
 
 
@@ -51,7 +50,7 @@ def adassp_touches(terms: Terms) -> tuple[Touch, ...]:
 def adassp(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
     """Ask for the moments and solve; returns coefficients of shape (outputs, columns) and 1."""
     (touch,) = touches
-    length = terms.bound(_LENGTH * terms.length)
+    length = terms.bound(terms.length)
     start = np.zeros((terms.outputs, terms.columns))
     moments = LinearGradient(start, terms.loss, length * math.sqrt(terms.outputs))
     packed, gradient = yield Query(touch, (GramSum(length), moments))
@@ -76,7 +75,7 @@ def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
     noise on it does not bias the result.
     """
     first, second = touches
-    length, rounds = terms.bound(_LENGTH * terms.length), second.count
+    length, rounds = terms.bound(terms.length), second.count
     (packed,) = yield Query(first, (GramSum(length),))
     curvature = _curvature(packed, first.noise.multipliers[0] * length**2 if first.noise else 0.0, terms)
     loss = terms.loss if second.noise is None else Huber(_RESIDUAL)

@@ -47,6 +47,7 @@ from skdp.training.threads import one_thread, worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
 
+
 class FitRun:
     """Carries one fit through its stages; holds the rows and is thrown away afterwards.
 
