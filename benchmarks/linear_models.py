@@ -9,8 +9,8 @@ zero-out. diffprivlib promises a pure epsilon for one row replaced, which is mor
 largest norm of a row, its linear regression the bounds. It needs scikit-learn 1.3: name an interpreter that has it in
 ``DIFFPRIVLIB_PYTHON``, or it is left out. Without noise is the same objective solved exactly.
 
-`CONTESTANTS` maps names to functions of ``(data, epsilon)`` which return probabilities of the second class, or predicted
-numbers. Defaults of skdp were chosen on splits 0 to 9 of these tables; seeds from 100 on were run once.
+`CONTESTANTS` maps names to functions of ``(data, epsilon)`` which return probabilities of the second class, or
+predicted numbers. Defaults of skdp were chosen on splits 0 to 9 of these tables; seeds from 100 on were run once.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from sklearn.metrics import log_loss, r2_score, roc_auc_score
 
 DATA = ("adult", "credit", "readmission", "california", "wine")
 EPSILONS = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)
-OURS = {"classification": ("objective-perturbation", "gradient-descent"),
-        "regression": ("gradient-descent", "adassp", "boosted-adassp")}  # fmt: skip
+OURS = {
+    "classification": ("gradient-descent", "objective-perturbation"),
+    "regression": ("gradient-descent", "adassp", "boosted-adassp"),
+}
 
 
 # ------------------------------------------------------------------ contestants
@@ -45,8 +47,8 @@ def ours(solver: str) -> Callable:
 
         shared = {"epsilon": epsilon, "delta": data["delta"], "feature_bounds": bounds(data)}
         if data["task"] == "r2":
-            return DPLinearRegressor(solver, y_bounds=data["bounds"], **shared).fit(data["X"], data["y"]).predict(
-                data["X_test"])  # fmt: skip
+            model = DPLinearRegressor(solver, y_bounds=data["bounds"], **shared)
+            return model.fit(data["X"], data["y"]).predict(data["X_test"])
         model = DPLinearClassifier(solver, classes=[0, 1], **shared).fit(data["X"], data["y"])
         return model.predict_proba(data["X_test"])[:, 1]
 
@@ -61,9 +63,8 @@ def net(data: dict, epsilon: float) -> np.ndarray:
     if data["task"] == "r2":
         model = DPRegressor("linear", y_bounds=data["bounds"], **shared)
         return model.fit(data["X"], data["y"]).predict(data["X_test"])
-    return (
-        DPClassifier("linear", classes=[0, 1], **shared).fit(data["X"], data["y"]).predict_proba(data["X_test"])[:, 1]
-    )
+    model = DPClassifier("linear", classes=[0, 1], **shared).fit(data["X"], data["y"])
+    return model.predict_proba(data["X_test"])[:, 1]
 
 
 def exact(data: dict, epsilon: float) -> np.ndarray:

@@ -34,9 +34,8 @@ second inequality is the total variation, the same from both sides. Both directi
 and add-remove to replace-one, as any Gaussian does.
 
 *Approximate minima.* The point that is published is not :math:`\theta` itself but one where the gradient is at most
-:math:`\tau`, hence within :math:`\tau/\lambda` of it, plus Gaussian noise for the difference: given :math:`\theta`, that
-moves by at most :math:`2\tau/\lambda` between neighbours. Both costs compose:
-:math:`\mu'^2 + \mu_o^2`. ∎
+:math:`\tau`, hence within :math:`\tau/\lambda` of it, plus Gaussian noise for the difference: given :math:`\theta`,
+that moves by at most :math:`2\tau/\lambda` between neighbours. Both costs compose: :math:`\mu'^2 + \mu_o^2`.
 
 Iyengar, Near, Song, Thakkar, Thakurta, Wang, *Towards practical differentially private convex optimization*, IEEE S&P
 2019 (approximate minima). Redberg, Koskela, Wang, *Improving the privacy and practicality of objective perturbation for
@@ -53,7 +52,7 @@ from scipy.special import erfcx
 
 __all__ = ["ObjectiveTerms", "objective_terms"]
 
-# c over mu. More of it takes less curvature and more noise; chosen by measurement, and at most so that curvature is left.
+# c over mu, and the most of c. More of it takes less curvature and more noise; chosen by measurement.
 _CURVATURE_SHARE, _LARGEST = 0.25, 1.0
 # mu of the noise on the point over that of the whole: the point is found so exactly that little of it is little noise.
 _POINT_SHARE = 0.01

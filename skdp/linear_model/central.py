@@ -24,7 +24,7 @@ from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
-from skdp.releases import Spending, bounds_touches, class_counts_touch
+from skdp.releases import ArrayExecutor, Spending, bounds_touches, class_counts_touch
 from skdp.user_line import warn_all
 
 __all__ = ["SOLVERS", "CentralFit", "Solver"]
@@ -134,7 +134,7 @@ class CentralFit(Spending):
 
     # ------------------------------------------------------------------ parts of the fit
     def _trained(
-        self, problem: Problem, found: Estimates, executor: Any, scale: float | None
+        self, problem: Problem, found: Estimates, executor: ArrayExecutor, scale: float | None
     ) -> tuple[np.ndarray, int]:
         """Coefficients on scaled columns, and the number of steps."""
         weights = found.class_weights
@@ -174,9 +174,10 @@ class CentralFit(Spending):
         )
 
     def _solver(self, terms: Terms) -> Solver:
-        """The solver that was asked for, or the first that can be used."""
+        """The solver that was asked for, or the first that can be used; without noise the one that is exact."""
         if self.solver == "auto":
-            return next(SOLVERS[name] for name in self._solvers if not SOLVERS[name].refuses(terms))
+            order = self._solvers if terms.scale is not None else self._solvers[::-1]
+            return next(SOLVERS[name] for name in order if not SOLVERS[name].refuses(terms))
         reason = SOLVERS[self.solver].refuses(terms)
         if reason:
             raise ValueError(f"solver={self.solver!r}: {reason}; or pass solver='gradient-descent'")

@@ -23,10 +23,10 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
 
     Parameters
     ----------
-    solver : {"auto", "objective-perturbation", "gradient-descent"}, default="auto"
-        "auto" is the first of them that can be used. *Objective perturbation* finds the minimum of an objective with
-        a random linear term, for two classes or one against the rest, with ``loss="log_loss"`` and an l2 penalty.
-        *Gradient descent* takes every loss, penalty and number of classes.
+    solver : {"auto", "gradient-descent", "objective-perturbation"}, default="auto"
+        "auto" is gradient descent, which takes every loss, penalty and number of classes (without noise, the exact
+        minimum where there is a solver for it). *Objective perturbation* finds the minimum of an objective with a
+        random linear term, for two classes or one against the rest, with ``loss="log_loss"`` and an l2 penalty.
     loss : {"log_loss", "hinge", "squared_hinge"}, default="log_loss"
         With more than two classes, "log_loss" is the multinomial one by gradient descent, and others are one against
         the rest.
@@ -103,7 +103,7 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
     (True, True)
     """
 
-    _solvers = ("objective-perturbation", "gradient-descent")
+    _solvers = ("gradient-descent", "objective-perturbation")
 
     def __init__(
         self,

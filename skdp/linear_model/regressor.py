@@ -19,15 +19,16 @@ __all__ = ["DPLinearRegressor"]
 class DPLinearRegressor(LinearRegressorMixin, CentralFit):
     r"""Differentially private linear regression, for one or several targets.
 
-    Minimises the mean loss over all rows plus a penalty on the coefficients, privately. Columns and targets are mapped to
-    [-1, 1], counts of ``loss="poisson"`` to [0, 1].
+    Minimises the mean loss over all rows plus a penalty on the coefficients, privately. Columns and targets are mapped
+    to [-1, 1], counts of ``loss="poisson"`` to [0, 1].
 
     Parameters
     ----------
     solver : {"auto", "gradient-descent", "boosted-adassp", "adassp"}, default="auto"
-        "auto" is gradient descent, which takes every loss and penalty. *AdaSSP* solves noisy normal equations with a
-        ridge that follows the noise; *boosted* takes rounds of clipped residuals in place of one, with one noisy Gram
-        matrix. Both are for ``loss="squared_error"`` and an l2 penalty, and for large budgets.
+        "auto" is gradient descent, which takes every loss and penalty (without noise, the closed solution where there
+        is one). *AdaSSP* solves noisy normal equations with a ridge that follows the noise; *boosted* takes rounds of
+        clipped residuals in place of one, with one noisy Gram matrix. Both are for ``loss="squared_error"`` and an l2
+        penalty, and for large budgets.
     loss : {"squared_error", "huber", "absolute_error", "poisson"} or Huber, default="squared_error"
         The squared error counts by half. ``Huber(scale)`` is in units of half the range of y.
     penalty : {"l2", "l1", "elasticnet", None}, default="l2"
@@ -42,8 +43,8 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
         stay as they are. Public bounds cost nothing; "private" estimates them with a 4 % share of the budget; None uses
         values as they are.
     y_bounds : (low, high), array-like of shape (n_targets, 2) or None, default=None
-        Range of the target; predictions stay within it. Public bounds cost nothing; None estimates them with a 4 % share
-        of the budget.
+        Range of the target; predictions stay within it. Public bounds cost nothing; None estimates them with a 4 %
+        share of the budget.
     epsilon : float or None, default=1.0
         Privacy budget of one `fit`; ``float("inf")`` trains without privacy. None together with `noise_multiplier`.
     delta : float or "auto", default="auto"

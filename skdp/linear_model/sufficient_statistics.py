@@ -2,8 +2,8 @@ r"""Regression from noisy second moments: AdaSSP in one shot, or boosted on clip
 
 *Formal guarantee.* Rows are shortened to a length R, so one row adds to :math:`X^\top X` a matrix of Frobenius norm
 :math:`R^2` at most, and to :math:`X^\top r`, with residuals of norm at most :math:`\tau`, at most
-:math:`R\tau`: the L2 sensitivities under zero-out and add-remove. Gram and moments are Gaussian releases with a share of
-:math:`\mu^2` each. The smallest eigenvalue, which decides the ridge, is that of the *noisy* matrix and costs nothing
+:math:`R\tau`: the L2 sensitivities under zero-out and add-remove. Gram and moments are Gaussian releases with a share
+of :math:`\mu^2` each. The smallest eigenvalue, which decides the ridge, is that of the *noisy* matrix and costs nothing
 (Wang spends a third of the budget on it); what the noise may have done to it is known from its standard deviation.
 
 Wang, *Revisiting differentially private linear regression*, UAI 2018. Tang, Aydore, Kearns, Rho, Roth, Wang, Wang, Wu,

@@ -78,8 +78,8 @@ class Terms:
 def row_length(columns: int, indicators: int, fit_intercept: bool) -> float:
     """L2 norm that few rows exceed, from public facts alone.
 
-    A column of numbers in [-1, 1] adds a half to the square (a third where they are spread evenly); of indicators one in
-    eight is 1. On five tables of people, loans, stays, blocks and wines, this was 1 to 1.5 times the median square.
+    A column of numbers in [-1, 1] adds a half to the square (a third where they are spread evenly); of indicators one
+    in eight is 1. On five tables of people, loans, stays, blocks and wines, this was 1 to 1.5 times the median square.
 
     Parameters
     ----------
