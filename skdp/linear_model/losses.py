@@ -121,6 +121,11 @@ class Huber:
     scale : float
         In units of the targets as they are trained on, which are mapped to [-1, 1]. It is fixed: estimating it, as
         `sklearn.linear_model.HuberRegressor` does, would cost budget.
+
+    Examples
+    --------
+    >>> Huber(0.1).slopes(np.array([[0.05, 3.0]]), np.zeros((1, 2))).tolist()
+    [[0.05, 0.1]]
     """
 
     scale: float = 0.1

@@ -99,6 +99,8 @@ class ArrayExecutor:
         """
         self._spend(query.touch)
         rate = query.touch.sampler.rate
+        if rate != 1 and any(isinstance(value, PerturbedMinimum) for value in query.values):
+            raise ValueError(f"touch {query.touch.name!r}: a minimum is about all rows, use Poisson(1.0)")
         if rate != 1 and self._draw is None:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
         rows = self._rows if rate == 1 else self._rows.take(self._draw(len(self._rows), rate))

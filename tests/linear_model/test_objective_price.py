@@ -122,6 +122,14 @@ def test_no_row_is_steeper_or_more_bent_than_declared(row, weight):
         assert w[7] * lengths[7] == pytest.approx(bound), "the bound is attained"
 
 
+def test_a_minimum_is_about_all_rows():
+    touch = Touch("minimum", Poisson(0.5), Gaussian((1.0,)), 1)
+    with pytest.raises(ValueError, match="about all rows"):
+        source().answer(Query(touch, (PerturbedMinimum(Logistic(), 0, 1.0, np.zeros(4)),)))
+    with pytest.raises(ValueError, match="bound=0"):
+        PerturbedMinimum(Logistic(), 0, 0.0, np.zeros(4))
+
+
 def test_a_minimum_that_is_not_found_is_an_error_after_the_charge():
     X, labels, _ = rows()
     model = classifier("objective-perturbation")
