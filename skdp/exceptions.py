@@ -14,6 +14,8 @@ __all__ = [
     "PlanViolationError",
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
+    "ProtocolError",
+    "RankFailureError",
     "SkdpError",
     "SweepSpendsWarning",
     "UnsupportedEventError",
@@ -43,6 +45,10 @@ class PlanViolationError(SkdpError, RuntimeError):
     """A query was asked that the reserved price list does not hold, or more often than reserved."""
 
 
+class ProtocolError(SkdpError, ValueError):
+    """A message between sites is broken, out of order, or says what it must not; nothing was released for it."""
+
+
 class BudgetExceededError(SkdpError, RuntimeError):
     """A charge would lift an open `PrivacyLedger` above its ceiling; nothing was spent.
 
@@ -57,6 +63,24 @@ class BudgetExceededError(SkdpError, RuntimeError):
     so_far: float | None = None
     asked: float | None = None
     fits: float | None = None
+
+
+class RankFailureError(SkdpError, RuntimeError):
+    """Another process of a `skdp.distributed.process_group` failed, died or hangs, so this one cannot go on.
+
+    Parameters
+    ----------
+    message : str
+    rank : int or None
+        Which process, where it is known.
+    spent : PrivacyStatement or None
+        What the fit that ended counts as spent; None where nothing was.
+    """
+
+    def __init__(self, message: str, rank: int | None = None, spent: object = None):
+        super().__init__(message)
+        self.rank = rank
+        self.spent = spent
 
 
 class PrivacyLeakWarning(UserWarning):

@@ -11,6 +11,7 @@ from skdp.accounting import ledger_sessions
 from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
 from skdp.contract import Charge, Touch
+from skdp.distributed import current
 from skdp.exceptions import PlanViolationError
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ class FitBook:
         Public number of units, where it is known.
     planned : PrivacyStatement, optional
         Statement of the whole plan, whose facts, assumptions and warnings ledgers repeat.
+    shared : bool, default=False
+        Whether the processes of a `skdp.distributed.process_group` share what is spent: each has a book, and the one of
+        rank 0 tells the ledgers.
 
     Notes
     -----
@@ -87,7 +91,10 @@ class FitBook:
     {'gradient': 50}
     """
 
-    def __init__(self, what: str = "", n: int | None = None, planned: PrivacyStatement | None = None) -> None:
+    def __init__(
+        self, what: str = "", n: int | None = None, planned: PrivacyStatement | None = None, shared: bool = False
+    ) -> None:
+        self.shared = shared
         self.id = uuid.uuid4().hex
         self.about = _about(what, n, planned)
         self._ledgers: tuple = ()
@@ -119,11 +126,21 @@ class FitBook:
             raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
         lease = _check_lease(lease)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
-        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
-        if not covered:
+        if self._tells(charge):
             _, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about)
         self.reservation = Reservation(charge, lines)
         return self.reservation
+
+    def _tells(self, charge: Charge) -> bool:
+        """Whether this book is the one that tells the ledgers."""
+        ranks = current()
+        if ranks is not None and not self.shared:
+            raise ValueError(
+                f"{self.about['what'] or 'this'} would see the rows of one process alone inside process_group(), where "
+                "only DPClassifier and DPRegressor are fitted by all processes together: fit it outside, in one process"
+            )
+        # A pipeline or search that covers a fit told the ledgers itself.
+        return not take_cover(charge, self) and (ranks is None or ranks.leads)
 
     def spend(self, reservation: Reservation, touch: Touch) -> int:
         """Count one query of a touch, before it is answered.
@@ -253,10 +270,9 @@ class FitBook:
                 "stopped fit, or start a new fit"
             )
         lease = _check_lease(lease)
-        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
         behind = {name: line.leased for name, line in reservation.lines.items()}
         self._ledgers = ()
-        if not covered:
+        if self._tells(charge):
             self.id, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about, behind)
         for line in reservation.lines.values():
             line.spent = line.leased

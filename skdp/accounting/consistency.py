@@ -15,9 +15,9 @@ from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases
 from skdp.accounting.statement import PrivacyStatement
 from skdp.accounting.statement_lines import CAVEATS, FILTERED, FIXED_BEFORE, STANDARD_ASSUMPTIONS, count_line
 from skdp.accounting.statement_text import round_up
-from skdp.contract import FEATURE_ROW
+from skdp.contract import FEATURE_ROW, PERSON
 
-UNITS = ("row", FEATURE_ROW)  # what skdp issues statements about
+UNITS = ("row", FEATURE_ROW, PERSON)  # what skdp issues statements about
 _DAY = datetime.timedelta(days=1)
 
 

@@ -10,7 +10,7 @@ from decimal import ROUND_CEILING, Decimal
 from html import escape
 from typing import TYPE_CHECKING
 
-from skdp.contract import FEATURE_ROW
+from skdp.contract import FEATURE_ROW, PERSON
 
 if TYPE_CHECKING:
     from skdp.accounting.queries import QueryLine
@@ -125,7 +125,9 @@ def terms(statement: PrivacyStatement) -> tuple[str, ...]:
         "epsilon: the odds of any result differ between two such data sets by a factor of at most e to the power of "
         "epsilon; 0 is perfect, 1 usual, 8 weak",
         f"delta: how much probability may escape that bound; it has to be far below 1 in {statement.n}",
-        f"per {unit}: what is protected is one {unit}; a person with several {unit}s is protected less",
+        "per person: what is protected is all that one person has in these rows, as the assumptions say"
+        if unit == PERSON
+        else f"per {unit}: what is protected is one {unit}; a person with several {unit}s is protected less",
         f"adjacency, {statement.adjacency}: which two data sets are compared; here they differ in "
         + _NEIGHBOURS[statement.adjacency].format(unit=unit),
         f"noise multiplier: standard deviation of the noise over the most that one {unit} can move an answer by taking "

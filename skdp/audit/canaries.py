@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
 from sklearn.utils import _safe_indexing
 
 __all__ = ["mislabelled", "put_in"]
@@ -31,12 +32,15 @@ def mislabelled(X: Any, y: Any, places: np.ndarray, rng: Any, classifies: bool) 
 
 def put_in(whole: Any, part: Any, places: np.ndarray) -> Any:
     """A copy of a table, array or tensor with other records at these places."""
-    index = np.arange(len(whole))
-    index[places] = len(whole) + np.arange(len(part))
+    n = whole.shape[0] if hasattr(whole, "shape") else len(whole)
+    index = np.arange(n)
+    index[places] = n + np.arange(len(places))
     # Joined and picked rather than assigned, which would cut long texts and change the types of columns.
     if hasattr(whole, "iloc"):
         part = type(whole)(part, **_labels(whole))
         return pd.concat([whole, part]).iloc[index].set_axis(whole.index)
+    if sparse.issparse(whole):
+        return sparse.vstack([whole, sparse.csr_array(part)], format="csr")[index]
     if isinstance(whole, torch.Tensor):
         return torch.cat([whole, torch.as_tensor(part, dtype=whole.dtype, device=whole.device)])[index]
     return np.concatenate([np.asarray(whole), np.asarray(part)])[index]

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import sklearn
 from sklearn.base import clone, is_classifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state, indexable
-from sklearn.utils.validation import has_fit_parameter
 
 from skdp.accounting import PrivacyStatement, epsilon
 from skdp.audit.bound import check_confidence, epsilon_lower_bound
 from skdp.audit.canaries import mislabelled, put_in
+from skdp.audit.nulled import nulled_steps, weighted_part
 from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import UnsupportedEventError
 
@@ -36,6 +34,9 @@ class OneRunAudit:
     correct, guesses, canaries : int
         Right guesses, guesses made, and canaries that could have been guessed about.
     confidence : float
+    audited, unseen : tuple of str
+        Steps of a pipeline in which canaries were nulled, and private ones that saw them in either case: what these
+        give away is not audited.
 
     Examples
     --------
@@ -51,6 +52,8 @@ class OneRunAudit:
     guesses: int
     canaries: int
     confidence: float
+    audited: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     @property
     def consistent(self) -> bool:
@@ -72,6 +75,9 @@ class OneRunAudit:
             f"With {self.confidence:.4g} confidence epsilon is at least {self.epsilon_lower:.3g} (claimed: "
             f"{self.epsilon_claimed:.3g}, both at delta={self.delta:.3g} for a row that is there or null).",
         ]
+        if self.audited:
+            missed = f"; not audited: {', '.join(self.unseen)}" if self.unseen else ""
+            lines.append(f"Canaries were nulled in {', '.join(self.audited)}{missed}.")
         if self.consistent and 2 * self.correct < 1.2 * self.guesses:
             lines.append(
                 "These guesses were hardly better than coin flips, which a fit without any privacy may show as well: "
@@ -111,7 +117,8 @@ def audit_one_run(
     Parameters
     ----------
     estimator : estimator
-        Any classifier or regressor whose ``fit`` takes ``sample_weight``, or a `Pipeline` that ends in one.
+        Any classifier or regressor whose ``fit`` takes ``sample_weight``, or a pipeline that ends in one. Of a
+        `PrivatePipeline` all private steps are audited together.
     X, y : array-like or table
         Data as for ``fit``.
     canaries : tuple (X_c, y_c), optional
@@ -151,7 +158,11 @@ def audit_one_run(
     there. A claim under replace-one is about any two records, among them the null row, so it holds too; the sharper
     zero-out epsilon of the same event is compared where an accountant knows it.
 
-    Steps of a pipeline before the last see the canaries in either case, so what *they* give away is not audited.
+    In a `PrivatePipeline` canaries are null in every private step that takes ``sample_weight``, so what any of these
+    gives away is audited against the claim of the whole. The default `score` sees what shows in predictions; pass one
+    that looks at what a transformer has learned to attack that. Of any other pipeline the last step is audited against
+    its own claim, for the steps before it see the canaries in either case. ``audited`` and ``unseen`` of the result
+    name the steps.
 
     The result uses exact records and is *not private*, and the fit itself costs what a fit costs: audit on made-up or
     public rows.
@@ -175,7 +186,7 @@ def audit_one_run(
     """
     rng = check_random_state(random_state)
     check_confidence(confidence)
-    weight_name = _weight_name(estimator)
+    weight_name, audited, unseen = nulled_steps(estimator)
     X, y = indexable(X, y)
     n = len(y)
     classifies = is_classifier(estimator)
@@ -211,6 +222,8 @@ def audit_one_run(
         guesses=r,
         canaries=m,
         confidence=float(confidence),
+        audited=audited,
+        unseen=unseen,
     )
 
 
@@ -222,28 +235,10 @@ def _count(name: str, value: int | None, default: int, most: int) -> int:
     return int(value)
 
 
-def _weight_name(estimator: Any) -> str:
-    """Under which name weights reach the estimator that learns."""
-    prefix, learner = "", estimator
-    while isinstance(learner, Pipeline):
-        name, learner = learner.steps[-1]
-        prefix += f"{name}__"
-    if not has_fit_parameter(learner, "sample_weight"):
-        raise ValueError(
-            f"estimator={type(learner).__name__} takes no sample_weight in fit, so canaries cannot be nulled; wrap it "
-            "in one whose fit sets the records of weight 0 to its null row"
-        )
-    if not prefix or sklearn.get_config()["enable_metadata_routing"]:
-        return "sample_weight"
-    return f"{prefix}sample_weight"
-
-
 def _claim(model: Any, claim: Any) -> tuple[float, float]:
     """Epsilon and delta of the fit for a row that is there or null."""
     if claim is None:
-        learner = model
-        while isinstance(learner, Pipeline):
-            learner = learner[-1]
+        learner = weighted_part(model)
         claim = getattr(learner, "privacy_", None)
         if claim is None:
             raise ValueError(f"{type(learner).__name__} has no privacy_ to compare with; pass claim=(epsilon, delta)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from skdp.contract.linear_queries import GramSum, PerturbedMinimum
 from skdp.contract.noises import Correlated, Gaussian, Response, Selection
-from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, Charge, Touch
+from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, PERSON, Charge, Touch
 from skdp.contract.queries import (
     CLIPPINGS,
     Activations,
@@ -54,6 +54,7 @@ __all__ = [
     "Model",
     "NormBelow",
     "NormSum",
+    "PERSON",
     "PerturbedMinimum",
     "Plan",
     "Poisson",

@@ -10,10 +10,12 @@ from dp_accounting import dp_event
 from skdp.contract.noises import Correlated, Gaussian, Response, Selection
 from skdp.contract.samplers import Sampler
 
-__all__ = ["ADJACENCIES", "FEATURE_ROW", "Charge", "Touch"]
+__all__ = ["ADJACENCIES", "FEATURE_ROW", "PERSON", "Charge", "Touch"]
 
 # The unit of a mechanism that takes labels as public: only the other columns are protected.
 FEATURE_ROW = "feature row"
+# The unit of what composes several sites that a person may have rows at.
+PERSON = "person"
 ADJACENCIES = ("zero-out", "replace-one", "add-remove")
 
 

@@ -10,13 +10,15 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.linear_model.losses import Poisson, resolve_loss
 from skdp.linear_model.penalties import Penalty, resolve_penalty
 from skdp.linear_model.rows import raw_coefficients
-from skdp.neural_network.parameters import bounds_array
+from skdp.neural_network.parameters import bounds_array, class_weights_array
 from skdp.neural_network.problem import Problem, classification_problem, regression_problem
 from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
+from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = ["LinearClassifierMixin", "LinearModelMixin", "LinearRegressorMixin"]
 
@@ -33,22 +35,34 @@ class LinearModelMixin:
     on_invalid = "raise"
 
     def _check_table(self, problem: Problem) -> None:
+        self._refuse_sparse(problem.inputs)
         if len(problem.public.input_shape) != 1:
             raise ValueError(
                 f"X has rows of shape {problem.public.input_shape}; a linear model takes tables: X.reshape(len(X), -1)"
             )
 
+    def _refuse_sparse(self, inputs: Any) -> None:
+        if isinstance(inputs, SparseTable):
+            raise TypeError("Sparse data was passed for X, but a linear model takes dense rows; pass X.toarray()")
+
+    def _loss(self, task: str) -> Any:
+        return resolve_loss(self.loss, task)
+
     def _penalty(self) -> Penalty:
         return resolve_penalty(self.penalty, self.alpha, self.l1_ratio, int(bool(self.fit_intercept)))
 
-    def _given_feature_bounds(self, n_features: int) -> np.ndarray | None:
-        """Public bounds of every column, where there are any."""
+    def _given_feature_bounds(self, public: Public) -> np.ndarray | None:
+        """Public bounds of every column, where there are any; columns of 0 and 1 are left as they are."""
         bounds = self.feature_bounds
         if isinstance(bounds, str):
             raise ValueError(
                 f"feature_bounds={bounds!r} must be None, or public (low, high) for all columns or for each"
             )
-        return None if bounds is None else bounds_array("feature_bounds", bounds, n_features)
+        if bounds is None:
+            return None
+        found = bounds_array("feature_bounds", bounds, public.input_shape[0])
+        found[list(public.indicators)] = -1, 1
+        return found
 
     def _keep(self, coef: np.ndarray, feature_bounds: np.ndarray | None) -> None:
         """Set the fitted state from coefficients on scaled columns."""
@@ -59,6 +73,7 @@ class LinearModelMixin:
         """Linear predictors: (n, k)."""
         check_is_fitted(self, "coef_")
         inputs = encode_features(self, X, reset=False)
+        self._refuse_sparse(inputs)
         raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
         if self.feature_bounds_ is not None:
             inputs = np.clip(inputs, *self.feature_bounds_.T)
@@ -73,8 +88,15 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
         self._check_table(problem)
         return problem
 
-    def _loss(self, task: str) -> Any:
-        return resolve_loss(self.loss, task)
+    def _class_weights(self, classes: np.ndarray) -> np.ndarray | None:
+        """Public weights of classes."""
+        if self.class_weight is None:
+            return None
+        if not isinstance(self.class_weight, dict):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} must be None or a dict of label to weight, which is public"
+            )
+        return class_weights_array(self.class_weight, classes)
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Signed distance of each row from the boundary, up to a factor; one column per class above two.
@@ -140,9 +162,6 @@ class LinearRegressorMixin(RegressorMixin, LinearModelMixin):
         self._check_table(problem)
         self._one_target = problem.targets.ndim == 1
         return problem
-
-    def _loss(self, task: str) -> Any:
-        return resolve_loss(self.loss, task)
 
     def _given_target_bounds(self, n_targets: int) -> np.ndarray:
         """Public bounds of every target."""

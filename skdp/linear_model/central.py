@@ -20,7 +20,6 @@ from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boos
 from skdp.linear_model.terms import Terms, row_length
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
-from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
@@ -220,9 +219,7 @@ class CentralFit(Spending):
         """What the user gave as public."""
         given = Estimates()
         if self.feature_bounds is not None and not isinstance(self.feature_bounds, str):
-            width = problem.public.input_shape[0]
-            given.feature_bounds = bounds_array("feature_bounds", self.feature_bounds, width)
-            given.feature_bounds[list(problem.public.indicators)] = -1, 1
+            given.feature_bounds = self._given_feature_bounds(problem.public)
         return given
 
     def _given_facts(self, problem: Problem, given: Estimates) -> list[str]:

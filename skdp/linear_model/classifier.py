@@ -9,7 +9,6 @@ import numpy as np
 from skdp.linear_model.base import LinearClassifierMixin
 from skdp.linear_model.central import CentralFit
 from skdp.linear_model.losses import Logistic
-from skdp.neural_network.classifier import weights_by_class
 from skdp.neural_network.estimates import Estimates
 from skdp.neural_network.problem import Problem
 
@@ -158,7 +157,10 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
 
     def _given_estimates(self, problem: Problem) -> Estimates:
         given = super()._given_estimates(problem)
-        given.class_weights = weights_by_class(self.class_weight, problem.classes)
+        weights = self.class_weight
+        if isinstance(weights, str) and weights != "balanced":
+            raise ValueError(f"class_weight={weights!r} must be None, 'balanced', or a dict of label to weight")
+        given.class_weights = None if isinstance(weights, str) else self._class_weights(problem.classes)
         return given
 
     def _given_facts(self, problem: Problem, given: Estimates) -> list[str]:

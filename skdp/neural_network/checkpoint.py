@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
-import os
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from typing import Any
 from skdp.accounting import FitBook, PrivacyStatement
 from skdp.accounting.file_lock import locked
 from skdp.accounting.statement_text import round_up
+from skdp.accounting.whole_file import write_whole
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Charge, Public
+from skdp.distributed import Ranks
 
 __all__ = [
     "Journal",
@@ -110,20 +111,7 @@ def read_file(path: Any) -> tuple[dict[str, Any], bytes]:
 
 def write_file(path: Any, facts: dict[str, Any], rest: bytes) -> None:
     """Write the file as a whole and flush it, and its place in the folder, to disk before returning."""
-    target = _real(path)
-    partial = target.with_name(target.name + ".partial")
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(json.dumps({"version": _VERSION, **facts}, allow_nan=False).encode() + b"\n")
-        file.write(rest)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, target)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    write_whole(_real(path), json.dumps({"version": _VERSION, **facts}, allow_nan=False).encode(), b"\n", rest)
 
 
 def _real(path: Any) -> Path:
@@ -155,15 +143,18 @@ def refuse_to_forget(path: Any, kind: type) -> None:
         )
 
 
-def restore(path: Any, kind: type) -> SavedFit:
+def restore(path: Any, kind: type, ranks: Ranks | None = None) -> SavedFit:
     """Read a checkpoint of an estimator of a given class; its callback then writes to `path`.
+
+    Where there are ranks, rank 0 reads the file for all.
 
     Raises
     ------
     ValueError
         For a file that is no checkpoint, of another class or version, or of a fit that stopped before training.
     """
-    facts, rest = read_file(path)
+    read = read_file(path) if ranks is None or ranks.leads else None
+    facts, rest = read if ranks is None else ranks.broadcast(read, "the checkpoint")
     try:
         saved = SavedFit(book=FitBook.from_dict(facts["book"]), statement=facts["statement"], **pickle.loads(rest))
     except Exception as error:
@@ -177,7 +168,7 @@ def restore(path: Any, kind: type) -> SavedFit:
             f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; move "
             "the file, fit anew, and count FitCheckpoint(moved).statement() as spent"
         )
-    callback = find_checkpoint(saved.estimator)
+    callback = find_checkpoint(saved.estimator, ranks)
     if callback is not None:
         callback.path = path  # a file that was moved goes on where it lies now
     return saved
@@ -200,8 +191,8 @@ def exclusive(path: Any) -> Iterator[None]:
         yield
 
 
-def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
-    """The callback that writes checkpoints, where the user passed one."""
+def find_checkpoint(estimator: Any, ranks: Ranks | None = None) -> FitCheckpoint | None:
+    """The callback that writes checkpoints, where the user passed one; only rank 0 has its folder."""
     callbacks = [c[1] if isinstance(c, tuple) else c for c in estimator.callbacks or []]
     found = [c for c in callbacks if isinstance(c, FitCheckpoint)]
     if len(found) > 1:
@@ -209,7 +200,9 @@ def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
             f"callbacks: {len(found)} FitCheckpoint were passed; one fit has one file, or each could be resumed and "
             "spend the same budget"
         )
-    return found[0].initialize() if found else None
+    if not found or (ranks is not None and not ranks.leads):
+        return found[0] if found else None
+    return found[0].initialize()
 
 
 class Journal:

@@ -12,6 +12,7 @@ from skdp.contract import Public
 from skdp.neural_network.base import DPEstimator
 from skdp.neural_network.fitting import Estimates
 from skdp.neural_network.losses import class_probabilities
+from skdp.neural_network.parameters import class_weights_array
 from skdp.neural_network.problem import Problem, classification_problem, positions
 from skdp.neural_network.reading import encode_features
 
@@ -237,7 +238,11 @@ class DPClassifier(ClassifierMixin, DPEstimator):
 
     def _given_estimates(self, problem: Problem) -> Estimates:
         given = super()._given_estimates(problem)
-        given.class_weights = weights_by_class(self.class_weight, problem.classes)
+        weights = self.class_weight
+        if isinstance(weights, dict):
+            given.class_weights = class_weights_array(weights, problem.classes)
+        elif weights is not None and weights != "balanced":
+            raise ValueError(f"class_weight={weights!r} must be None, 'balanced', or a dict of label to weight")
         return given
 
     def _missing(self, public: Public, tokens: bool = False) -> tuple[str, ...]:
@@ -254,19 +259,3 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         if (index < 0).any():
             raise ValueError("validation_public: y holds labels that are not in classes")
         return inputs, y, index
-
-
-def weights_by_class(weights: Any, classes: np.ndarray) -> np.ndarray | None:
-    """A public weight for every class, 1 where the dict is silent; None where none are given."""
-    if weights is None or (isinstance(weights, str) and weights == "balanced"):
-        return None
-    if not isinstance(weights, dict):
-        raise ValueError(f"class_weight={weights!r} must be None, 'balanced', or a dict of label to weight")
-    known = classes.tolist()
-    unknown = [label for label in weights if label not in known]
-    values = np.array([float(weights.get(label, 1.0)) for label in known])
-    if unknown or not np.isfinite(values).all() or (values < 0).any() or not values.any():
-        raise ValueError(
-            f"class_weight={weights!r} must map labels among {known} to finite weights of at least 0, not all of them 0"
-        )
-    return values

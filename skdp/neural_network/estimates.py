@@ -10,7 +10,7 @@ import numpy as np
 
 from skdp.contract import Public, Touch, drive
 from skdp.exceptions import CalibrationError
-from skdp.neural_network.problem import Problem
+from skdp.neural_network.problem import Problem, as_columns
 from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
 
 __all__ = ["Estimates", "check_target_bounds", "estimate_arrays", "release_estimates"]
@@ -45,7 +45,7 @@ class Estimates:
 
 def estimate_arrays(problem: Problem) -> dict[str, np.ndarray]:
     """The arrays that estimates are about, for an `ArrayExecutor`."""
-    return {"X": problem.inputs, "y": problem.targets.reshape(len(problem.targets), -1).astype(np.float64)}
+    return {"X": problem.inputs, "y": as_columns(problem.targets).astype(np.float64)}
 
 
 def check_target_bounds(touches: tuple[Touch, ...] | None, public: Public, epsilon: float | None) -> None:

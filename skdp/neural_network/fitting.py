@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -15,6 +16,7 @@ from skorch.callbacks import EpochTimer, PrintLog
 
 from skdp.accounting import FitBook
 from skdp.contract import drive
+from skdp.distributed import Ranks
 from skdp.exceptions import UnsupportedModuleError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import Journal, restore_training
@@ -24,7 +26,8 @@ from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabiliti
 from skdp.neural_network.precomputed import check_precomputed, precomputed
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, given_settings
-from skdp.neural_network.scaling import as_inputs, scale_inputs, scale_targets
+from skdp.neural_network.ranked import agree_on_weights, for_this_rank, start_alike
+from skdp.neural_network.scaling import as_rows, scale_targets
 from skdp.neural_network.schedules import lr_factor
 from skdp.optimizers import SGD, resolve_optimizer
 from skdp.releases import ArrayExecutor
@@ -60,15 +63,23 @@ class FitRun:
     book : FitBook
     spent : int
         Queries that were answered before, where a fit goes on.
+    ranks : Ranks, optional
+        Processes that share the fit.
     """
 
-    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0):
+    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0,
+                 ranks: Ranks | None = None):  # fmt: skip
         self.estimator = estimator
         self.problem = problem
         self.programme = programme
         self.book = book
         self.device = resolve_device(estimator.device, programme, problem)
-        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent)
+        self.ranks = ranks
+        rank = None if ranks is None else ranks.rank
+        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent, rank)
+        self.random_state = estimator.random_state
+        if ranks is not None and self.random_state is None:
+            self.random_state = ranks.broadcast(secrets.randbits(31), "random_state")
 
     # -------------------------------------------------------------- before training
     def check_estimates(self) -> None:
@@ -85,12 +96,13 @@ class FitRun:
     def build_net(self, start: dict[str, np.ndarray] | None = None) -> None:
         """Build the net and try it on made-up rows, so that what cannot be trained costs nothing."""
         estimator, programme = self.estimator, self.programme
-        module = build_module(programme.spec, programme.public, programme.signal, estimator.random_state)
+        module = build_module(programme.spec, programme.public, programme.signal, self.random_state)
         if estimator.init_params is not None:
             _load_weights(module, estimator.init_params, "init_params does")
         module = programme.mechanism.prepare(module, programme.public)
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
+        start_alike(self.ranks, module)
         check_precomputed(module)
         self.module = train_mode(module.to(self.device))
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
@@ -100,8 +112,13 @@ class FitRun:
 
     def array_executor(self) -> ArrayExecutor:
         """What answers the estimates that are made before training."""
-        arrays = estimate_arrays(self.problem)
-        return ArrayExecutor(arrays, self.problem.null, spend=self._spend, normal=self.randomness.array_normal)
+        return ArrayExecutor(
+            estimate_arrays(self.problem),
+            self.problem.null,
+            spend=self._spend,
+            normal=self.randomness.array_normal,
+            ranks=self.ranks,
+        )
 
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
@@ -132,6 +149,7 @@ class FitRun:
             randomness=self.randomness,
             piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
             shifting=self.programme.public.adjacency == "add-remove",
+            ranks=self.ranks,
         )
 
     # -------------------------------------------------------------- training
@@ -158,7 +176,8 @@ class FitRun:
             spent = {touch.name: spent[touch.name] for touch in plan.charge.touches}
             restore_training(training, engine, average, state, max(spent.values()))
             state["spent"] = spent
-        expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
+        processes = 1 if self.ranks is None else self.ranks.size
+        expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n / processes)
         rehearsal = partial(executor.rehearse, expected)
         if hasattr(plan, "rehearse"):
             rehearsal = partial(plan.rehearse, executor.model, state)
@@ -169,15 +188,33 @@ class FitRun:
                 state,
                 average,
                 steps_per_epoch=self.programme.steps_per_epoch,
-                on_epoch=_epoch_reporter(self.estimator, context),
+                on_epoch=self._on_epoch(context),
                 post_step=getattr(engine.module_, "post_step", None),
+                ranks=self.ranks,
             )
+        if self.ranks is not None:
+            if engine.interrupted_:  # a callback may have raised between two ranks' updates
+                start_alike(self.ranks, engine.module_)
+                state["step"] = self.ranks.broadcast(state["step"], "steps done")
+            agree_on_weights(self.ranks, engine.module_)
         self.steps_done = state["step"]
         return complete
 
+    def _on_epoch(self, context: Any) -> Callable[[int], bool]:
+        """What is told the number of each finished epoch; true stops the training, on all ranks."""
+        ranks, report = self.ranks, _epoch_reporter(self.estimator, context)
+        if ranks is None:
+            return report
+
+        def together(epoch: int) -> bool:
+            agree_on_weights(ranks, self.module)
+            return ranks.any(report(epoch) if ranks.leads else False, "whether to stop")
+
+        return together
+
     def first_state(self) -> dict[str, Any]:
         """The plan's public state before its first step."""
-        seed = int(check_random_state(self.estimator.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return {"step": 0, "rng": np.random.default_rng(seed)}
 
     # -------------------------------------------------------------- parts of the build
@@ -186,7 +223,7 @@ class FitRun:
 
     def _private_rows(self, estimates: Estimates) -> PrivateRows:
         problem, device = self.problem, self.device
-        inputs = scale_inputs(problem.inputs, estimates.feature_bounds)
+        inputs = as_rows(problem.inputs, estimates.feature_bounds)
         weights = problem.weights
         if problem.classes is not None:
             targets = torch.from_numpy(problem.targets.astype(np.int64))
@@ -200,7 +237,7 @@ class FitRun:
             # Clipped, for a warning about an overflow would tell that there is such a weight.
             weights = np.minimum(weights, np.finfo(np.float32).max).astype(np.float32)
             weights = torch.from_numpy(weights).to(device)
-        return PrivateRows(as_inputs(inputs).to(device), targets.to(device), weights)
+        return PrivateRows(inputs.to(device), targets.to(device), weights)
 
     def _check_module(self) -> None:
         """Shape and independence of records, tried on made-up rows."""
@@ -232,7 +269,7 @@ class FitRun:
         estimator, settings = self.estimator, self.programme.settings
         optimizer = SGD(momentum=settings.momentum) if estimator.optimizer == "auto" else estimator.optimizer
         specification = resolve_optimizer(optimizer)
-        log = [EpochTimer(), PrintLog()] if estimator.verbose else []
+        log = [EpochTimer(), PrintLog()] if estimator.verbose and (self.ranks is None or self.ranks.leads) else []
         engine = Engine(
             module,
             build_optimizer=lambda parameters: specification.build(parameters, settings.lr),
@@ -244,7 +281,7 @@ class FitRun:
             validation=self._validation(estimates),
             lr_factor=lr_factor(estimator.lr_schedule),
             criterion=loss,
-            callbacks=[*(estimator.callbacks or []), *log],
+            callbacks=[*for_this_rank(estimator.callbacks, self.ranks), *log],
             lr=settings.lr,
             max_epochs=-(-settings.steps // self.programme.steps_per_epoch),
             batch_size=max(1, round(settings.sampling_rate * self.programme.public.n)),
@@ -260,7 +297,7 @@ class FitRun:
             return None
         X, y = self.estimator.validation_public
         inputs, y, targets = self.estimator._encode_validation(X, y)
-        inputs = as_inputs(scale_inputs(inputs, estimates.feature_bounds)).to(self.device)
+        inputs = as_rows(inputs, estimates.feature_bounds).to(self.device)[:]
         if self.problem.classes is None:
             targets = scale_targets(targets, estimates.target_bounds)
         return inputs, torch.from_numpy(targets).to(self.device), y

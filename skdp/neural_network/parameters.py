@@ -15,7 +15,7 @@ from skdp.contract.whole_numbers import is_whole
 from skdp.neural_network.schedules import lr_factor
 from skdp.training.clipping import CLIPPINGS
 
-__all__ = ["bounds_array", "check_parameters"]
+__all__ = ["bounds_array", "check_parameters", "class_weights_array"]
 
 _CLIPPINGS = (*CLIPPINGS, "adaptive")
 
@@ -89,6 +89,23 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
             "high, and high - low finite"
         )
     return array
+
+
+def class_weights_array(weights: dict, classes: np.ndarray) -> np.ndarray:
+    """A public weight for every class, 1 where the dict is silent.
+
+    Raises
+    ------
+    ValueError
+    """
+    known = classes.tolist()
+    unknown = [label for label in weights if label not in known]
+    values = np.array([float(weights.get(label, 1.0)) for label in known])
+    if unknown or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ValueError(
+            f"class_weight={weights!r} must map labels among {known} to finite weights of at least 0, not all of them 0"
+        )
+    return values
 
 
 def _one_of(estimator: Any, name: str, known: tuple[str, ...]) -> None:

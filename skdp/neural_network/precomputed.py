@@ -6,29 +6,52 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from scipy import sparse
 
 from skdp.exceptions import UnsupportedModuleError
 from skdp.training import PrivateRows
+from skdp.training.sparse_rows import SparseRows
 
 __all__ = ["check_precomputed", "precomputed"]
 
 _CACHE_BYTES = 4 * 2**30
+# Features of sparse rows are dense, so that only a small table of them is worth keeping.
+_SPARSE_BYTES = 2**28
+_MOSTLY_ZERO = 0.05
 _ROWS = 8192
 
 
 def precomputed(module: Any, rows: PrivateRows) -> tuple[Callable, PrivateRows]:
-    """Run a frozen, record-wise front part once instead of in every step, where its output fits into memory."""
+    """Run a frozen, record-wise front part once instead of in every step, where its output fits into memory.
+
+    Features of sparse rows are kept sparse where they mostly are, by what the front makes of made-up rows.
+    """
     if not getattr(module, "precompute_features", False):
         return module, rows
     inputs = rows.inputs
+    dense = isinstance(inputs, torch.Tensor)
     with torch.no_grad():
         none = module.features(inputs[:0])
-        if len(rows) * none.shape[1:].numel() * none.element_size() > _CACHE_BYTES:
+        small = len(rows) * none.shape[1:].numel() * none.element_size() <= (_CACHE_BYTES if dense else _SPARSE_BYTES)
+        if not small and (dense or not _stays_sparse(module.features, inputs)):
             return module, rows
-        features = none.new_empty((len(rows), *none.shape[1:]))
-        for start in range(0, len(rows), _ROWS):
-            features[start : start + _ROWS] = module.features(inputs[start : start + _ROWS])
+        pieces = map(module.features, inputs.split(_ROWS))
+        if small:
+            features, start = none.new_empty((len(rows), *none.shape[1:])), 0
+            for piece in pieces:
+                features[start : start + len(piece)] = piece
+                start += len(piece)
+        else:
+            kept = [sparse.csr_array(piece.cpu().numpy()) for piece in pieces]
+            features = SparseRows(sparse.vstack(kept, format="csr"), device=inputs.device)
     return module.head, PrivateRows(features, rows.targets, rows.weights)
+
+
+def _stays_sparse(features: Callable, inputs: SparseRows) -> bool:
+    """Whether rows with a single entry have hardly more features."""
+    made_up = inputs.new_zeros((4, *inputs.shape[1:]))
+    made_up[range(4), [k * (inputs.shape[1] - 1) // 3 for k in range(4)]] = 1.0
+    return bool((features(made_up) != 0).float().mean() <= _MOSTLY_ZERO)
 
 
 def check_precomputed(module: Any) -> None:

@@ -13,18 +13,23 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
+from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
+    invalid_rows,
     invalid_targets,
     raise_invalid,
     read_labels,
     read_numbers,
     read_weights,
 )
+from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
-__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
+__all__ = [
+    "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions", "regression_problem",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class Problem:
 
     Parameters
     ----------
-    inputs : ndarray of shape (n, ...)
+    inputs : ndarray of shape (n, ...) or SparseTable of shape (n, columns)
         float64 features, or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
@@ -52,7 +57,7 @@ class Problem:
         Whether sample weights were passed.
     """
 
-    inputs: np.ndarray
+    inputs: Any
     targets: np.ndarray
     weights: np.ndarray | None
     public: Public
@@ -81,7 +86,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     y = _column(y)
     notes = []
     if estimator.classes is None:
-        classes = _classes_of(y[~null])
+        classes = all_classes(_classes_of(y[~null]))
         message = (
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
@@ -123,7 +128,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
-    targets = y.reshape(len(y), -1)
+    targets = as_columns(y)
     public = declared(estimator, inputs.shape, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
@@ -149,7 +154,7 @@ def _common(estimator, X, y, sample_weight):
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
     invalid = invalid_features(inputs)
     bad_y = invalid_targets(y)
-    null = invalid.reshape(len(inputs), -1).any(axis=1) | bad_y
+    null = invalid_rows(invalid) | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -276,12 +281,20 @@ def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
 
 
+def as_columns(targets: np.ndarray) -> np.ndarray:
+    """Targets of shape (n, n_targets), also where there are no rows."""
+    return targets[:, None] if targets.ndim == 1 else targets
+
+
 def _nulled(inputs, weights, null):
     """Null rows keep their place and their chance to be sampled, but hold zeros and weigh nothing."""
     if not null.any():
         return inputs, weights
-    inputs = inputs.copy()
-    inputs[null] = 0
+    if isinstance(inputs, SparseTable):
+        inputs = inputs.without(null)
+    else:
+        inputs = inputs.copy()
+        inputs[null] = 0
     weights = np.ones(len(inputs)) if weights is None else weights
     return inputs, np.where(null, 0.0, weights)
 

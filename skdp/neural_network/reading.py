@@ -6,17 +6,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.utils.validation import validate_data
 from torch import nn
 
 from skdp.contract import Public
+from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
 from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_targets", "raise_invalid", "read_features",
-    "read_labels", "read_numbers", "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid",
+    "read_features", "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -25,8 +28,13 @@ _NO_TOKEN = -1
 PIXELS = (0.0, 255.0)
 
 
-def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
-    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked."""
+def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked.
+
+    A sparse matrix stays one, as a `SparseTable`.
+    """
+    if sparse.issparse(X):
+        return _encode_sparse(estimator, X, reset=reset)
     X = read_features(estimator, X, reset=reset)
     if reset:
         estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
@@ -39,6 +47,19 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
 
 
+def _encode_sparse(estimator: Any, X: Any, *, reset: bool) -> SparseTable:
+    """Features of a sparse matrix, which are a table of numbers."""
+    if reset:
+        estimator._vocabulary = vocabulary_of(estimator.module, X.shape[1:])
+        estimator._integers = estimator._pixels = False
+    if estimator._vocabulary is not None:
+        raise TypeError("Sparse data was passed for X, but tokens are looked up and have to be dense; pass X.toarray()")
+    X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False)
+    if reset:
+        estimator._record_shape = X.shape[1:]
+    return SparseTable(X)
+
+
 def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     """Features as an array of numbers; names and number of columns are checked."""
     X = as_numbers("X", X, getattr(estimator, "on_invalid", "raise"))
@@ -47,7 +68,7 @@ def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=1,
+            ensure_min_samples=0 if reset and current() is not None else 1,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
@@ -89,8 +110,10 @@ def read_weights(sample_weight: Any, n: int, on_invalid: str) -> np.ndarray | No
     return np.where(valid, weights, 0.0)
 
 
-def invalid_features(inputs: np.ndarray) -> np.ndarray:
-    """Cells that no net can take."""
+def invalid_features(inputs: Any) -> Any:
+    """Cells that no net can take, as an array or, of a sparse table, as a sparse one."""
+    if isinstance(inputs, SparseTable):
+        return inputs.invalid(_FLOAT32_MAX)
     if inputs.dtype.kind == "i":
         return inputs == _NO_TOKEN
     with np.errstate(invalid="ignore"):
@@ -105,18 +128,29 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
         bad = missing(y)
     else:
         return np.zeros(len(y), dtype=bool)
-    return bad.reshape(len(y), -1).any(axis=1)
+    return bad.any(axis=tuple(range(1, bad.ndim)))
 
 
-def raise_invalid(estimator: Any, inputs: np.ndarray, invalid: np.ndarray, remedy: str) -> None:
+def invalid_rows(invalid: Any) -> np.ndarray:
+    """Rows with a cell that no net can take, of shape (n,)."""
+    if sparse.issparse(invalid):
+        return np.diff(invalid.indptr) > 0
+    return invalid.any(axis=tuple(range(1, invalid.ndim)))
+
+
+def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> None:
     """Name the first column with invalid cells, where there is one."""
-    if not invalid.any():
+    if not invalid_rows(invalid).any():
         return
-    flat = invalid.reshape(len(invalid), -1)
-    column = int(flat.any(axis=0).argmax())
     names = getattr(estimator, "feature_names_in_", None)
-    name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
-    values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
+    if sparse.issparse(invalid):
+        column = name = int(invalid.indices.min())
+        values = inputs[:, column][invalid_rows(invalid[:, [column]])]
+    else:
+        flat = invalid.reshape(len(invalid), -1)
+        column = int(flat.any(axis=0).argmax())
+        name = repr(str(names[column])) if names is not None and flat.shape[1] == len(names) else column
+        values = inputs.reshape(len(inputs), -1)[flat[:, column], column]
     if inputs.dtype.kind == "i":
         kind = f"NaN, infinity or tokens that are not whole numbers from 0 to {estimator._vocabulary - 1}"
         both = "TextBag(vocabulary=...) and HashingTokenizer(n_buckets=...)"

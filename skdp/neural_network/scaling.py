@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
-__all__ = ["as_inputs", "scale_inputs", "scale_targets"]
+from skdp.training.sparse_rows import SparseRows
+
+__all__ = ["as_inputs", "as_rows", "scale_inputs", "scale_targets"]
 
 
 def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
@@ -20,6 +24,13 @@ def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Targets clipped to their bounds and mapped to [-1, 1], as float32."""
     low, high = (bounds[0] if targets.ndim == 1 else bounds.T) if len(bounds) == 1 else bounds.T
     return (2 * ((np.clip(targets, low, high) - low) / (high - low)) - 1).astype(np.float32)
+
+
+def as_rows(inputs: Any, bounds: np.ndarray | None) -> Any:
+    """Features within their bounds, from which a net's rows are picked: a tensor, or sparse rows."""
+    if hasattr(inputs, "scaled"):
+        return SparseRows(*inputs.scaled(bounds))
+    return as_inputs(scale_inputs(inputs, bounds))
 
 
 def as_inputs(inputs: np.ndarray) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from skdp.pipeline.private import PrivatePipeline, make_private_pipeline
+from skdp.pipeline.making import make_private_pipeline
+from skdp.pipeline.private import PrivatePipeline
 from skdp.pipeline.steps import StepCheck, check_steps
 
 __all__ = ["PrivatePipeline", "StepCheck", "check_steps", "make_private_pipeline"]

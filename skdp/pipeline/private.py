@@ -12,7 +12,7 @@ import numpy as np
 from joblib import parallel_config
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.validation import _num_features, _num_samples
 
@@ -25,10 +25,11 @@ from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
 from skdp.pipeline.prices import divided, seen_by, together
 from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
+from skdp.pipeline.weights import check_weights, handed_on
 from skdp.preprocessing.table_layout import as_table, declared_types
 from skdp.user_line import warn_all, warn_user
 
-__all__ = ["PrivatePipeline", "make_private_pipeline"]
+__all__ = ["PrivatePipeline"]
 
 
 class PrivatePipeline(Stated, LedgerAware, Pipeline):
@@ -116,13 +117,17 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
         """A step, or an ordinary pipeline of several, which share the fitted steps."""
         return Pipeline(self.steps[ind]) if isinstance(ind, slice) else super().__getitem__(ind)
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> PrivatePipeline:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> PrivatePipeline:
         """Solve for the noise, then fit all steps one after the other.
 
         Parameters
         ----------
         X : array-like or table
         y : array-like, optional
+        sample_weight : array-like of shape (n_samples,), optional
+            Goes to every private step that takes one: there a weight of 0 makes a row the null row, and of other
+            weights a model makes what its documentation says, while a transformer counts each such row once. Where
+            scikit-learn routes metadata, it goes to the steps that request it.
         **params
             Of steps, as ``step__parameter``.
 
@@ -130,17 +135,20 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
         -------
         self
         """
-        with self._one_budget(X, y):
-            super().fit(X, y, **params)
+        check_weights(sample_weight, X, params)
+        with self._one_budget(X, y), handed_on(self.steps, sample_weight, params) as given:
+            super().fit(X, y, **given)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None, **params: Any) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None, **params: Any) -> Any:
         """Fit all steps and return what the last one makes of X.
 
         Parameters
         ----------
         X : array-like or table
         y : array-like, optional
+        sample_weight : array-like of shape (n_samples,), optional
+            As in `fit`.
         **params
             Of steps, as ``step__parameter``.
 
@@ -148,8 +156,9 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
         -------
         array-like or table
         """
-        with self._one_budget(X, y):
-            return super().fit_transform(X, y, **params)
+        check_weights(sample_weight, X, params)
+        with self._one_budget(X, y), handed_on(self.steps, sample_weight, params) as given:
+            return super().fit_transform(X, y, **given)
 
     def fit_predict(self, X: Any, y: Any = None, **params: Any) -> Any:
         """Not offered: predictions about the very rows of a fit are no release."""
@@ -368,29 +377,3 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
             reproducible_noise=any(book["reproducible"] for book in books),
             net=getattr(last, "net", ""),
         ).to_dict()
-
-
-def make_private_pipeline(*steps: Any, epsilon: float | None = 1.0, **params: Any) -> PrivatePipeline:
-    """A `PrivatePipeline` of steps that are named after their classes, as `sklearn.pipeline.make_pipeline` does.
-
-    Parameters
-    ----------
-    *steps : estimators
-        Their own ``epsilon`` is not used.
-    epsilon : float or None, default=1.0
-        Budget of all steps together.
-    **params
-        Further parameters of `PrivatePipeline`.
-
-    Returns
-    -------
-    PrivatePipeline
-
-    Examples
-    --------
-    >>> from skdp import DPClassifier
-    >>> from skdp.preprocessing import DPStandardScaler
-    >>> [name for name, _ in make_private_pipeline(DPStandardScaler(), DPClassifier(), epsilon=2.0).steps]
-    ['dpstandardscaler', 'dpclassifier']
-    """
-    return PrivatePipeline(make_pipeline(*steps).steps, epsilon=epsilon, **params)

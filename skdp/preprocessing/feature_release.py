@@ -26,6 +26,7 @@ from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
+from skdp.releases.null_rows import OWN_WEIGHTS, VALID_WEIGHTS, null_rows
 from skdp.training import SecretRandomness, SplitNet, clip_rows, noisy_activations
 from skdp.user_line import warn_all
 
@@ -129,25 +130,26 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.insecure_noise_seed = insecure_noise_seed
 
-    def fit(self, X: Any, y: Any = None) -> DPFeatureRelease:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPFeatureRelease:
         """Set up the public map for columns like those of X; releases and spends nothing.
 
         Parameters
         ----------
         X : array-like, table or tensor of shape (n, n_features) or (n, ...)
-        y : None
-            Ignored.
+        y, sample_weight : array-like, optional
+            Not used, for nothing is released.
 
         Returns
         -------
         DPFeatureRelease
             Itself.
         """
-        self._set_up(X)
+        inputs, _ = self._set_up(X)
+        null_rows(sample_weight, len(inputs))
         self.__dict__.pop("_statement", None)
         return self
 
-    def fit_transform(self, X: Any, y: Any = None) -> np.ndarray:
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> np.ndarray:
         """Release features of the rows of X with noise.
 
         Parameters
@@ -155,6 +157,8 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         X : array-like, table or tensor of shape (n, n_features) or (n, ...)
         y : None
             Ignored, and not protected.
+        sample_weight : array-like of shape (n,), optional
+            A weight of 0 makes a row the null row, which is released as noise around zero; any other weight is 1.
 
         Returns
         -------
@@ -171,6 +175,10 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
             With ``epsilon=inf``.
         """
         inputs, null = self._set_up(X)
+        null = null | null_rows(sample_weight, len(inputs))
+        told, rests = ([], []) if sample_weight is None else ([VALID_WEIGHTS], [OWN_WEIGHTS])
+        if isinstance(self.projection, nn.Module):
+            rests.append("the weights of projection= were made from public data")
         charge, delta, certificate = self._priced(Public(len(inputs), self._shape, 0, "regression", self.adjacency))
         (touch,) = charge.touches
         notes = budget_warnings(self, delta, len(inputs), "release")
@@ -185,10 +193,8 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
                 n=len(inputs),
                 target_epsilon=self.epsilon,
                 certificate=certificate,
-                public=self._taken_as_public(),
-                assumptions=("the weights of projection= were made from public data",)
-                if isinstance(self.projection, nn.Module)
-                else (),
+                public=[*self._taken_as_public(), *told],
+                assumptions=rests,
                 warnings=[message for _, message in notes],
                 reproducible_noise=self.insecure_noise_seed is not None,
             )

@@ -120,7 +120,7 @@ class DPKBinsDiscretizer(PrivateColumns):
             touches += quantile_touches("column", part(scale, 1 - RANGE_SHARE) if touches else scale)
         return Charge(touches, public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPKBinsDiscretizer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPKBinsDiscretizer:
         """Spend the budget on ranges and quantiles, as far as they are needed.
 
         Parameters
@@ -128,6 +128,9 @@ class DPKBinsDiscretizer(PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -149,7 +152,11 @@ class DPKBinsDiscretizer(PrivateColumns):
             raise ValueError(f"n_bins={self.n_bins!r} must be a whole number of at least 2, or one for each column")
         known, public = self._given_ranges(X.shape[1]), self._public(*X.shape)
         with self._spending(
-            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts()
+            public,
+            self._with_private(X, known),
+            np.zeros(len(X), bool),
+            facts=self._range_facts(),
+            sample_weight=sample_weight,
         ) as (executor, touches):
             self.feature_bounds_ = self._release_ranges(executor, touches, known, public.n)
             if "column quantiles" in touches:

@@ -110,7 +110,7 @@ class DPMinMaxScaler(OneToOneFeatureMixin, PrivateColumns):
         """
         return Charge(self._range_touches(public, scale), public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPMinMaxScaler:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPMinMaxScaler:
         """Spend the budget on ranges, where they are not public.
 
         Parameters
@@ -118,6 +118,9 @@ class DPMinMaxScaler(OneToOneFeatureMixin, PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -136,7 +139,11 @@ class DPMinMaxScaler(OneToOneFeatureMixin, PrivateColumns):
         X = read_columns(self, X, reset=True)
         known, public = self._given_ranges(X.shape[1]), self._public(*X.shape)
         with self._spending(
-            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts()
+            public,
+            self._with_private(X, known),
+            np.zeros(len(X), bool),
+            facts=self._range_facts(),
+            sample_weight=sample_weight,
         ) as (executor, touches):
             self.feature_bounds_ = self._release_ranges(executor, touches, known, public.n)
         self.data_min_, self.data_max_ = self.feature_bounds_.T

@@ -62,6 +62,8 @@ class DPOneHotEncoder(TransformerMixin, Spending):
     privacy_ : PrivacyStatement
     categories_ : list of ndarray
         Categories of each column that have a column of their own: public ones in their order, released ones sorted.
+    output_bounds_ : ndarray of shape (n_features_out, 2)
+        (0, 1) for every output, as ``feature_bounds`` of a model that follows.
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         When X has column names.
@@ -86,6 +88,8 @@ class DPOneHotEncoder(TransformerMixin, Spending):
     >>> DPOneHotEncoder({"town": ["Ulm", "Bonn", "Zell"]}).fit(towns).privacy_.epsilon
     0.0
     """
+
+    gives_output_bounds = True
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         fail = 0.0 if scale is None else DELTA_SHARE * resolve_delta(self.delta, public.n)
         return Charge((discovery_touch("column", scale),), public.adjacency, public.unit, fail)
 
-    def fit(self, X: Any, y: Any = None) -> DPOneHotEncoder:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPOneHotEncoder:
         """Spend the budget on categories, where they are not public.
 
         Parameters
@@ -142,6 +146,9 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -167,7 +174,10 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         n = len(cells[0])
         public = self._public(n, len(cells))
         facts = [COLUMNS] + ["categories"] * (len(private) < len(keys)) + [TEXT_OR_NUMBERS] * bool(private)
-        with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(n, bool), facts=facts, sample_weight=sample_weight) as (
+            executor,
+            touches,
+        ):
             if private:
                 fail = self.privacy_charge(public, 1.0).delta_fail
                 touch = touches["column categories"]
@@ -238,6 +248,12 @@ class DPOneHotEncoder(TransformerMixin, Spending):
         names = _check_feature_names_in(self, input_features)
         pairs = zip(names, self.categories_, strict=True)
         return np.array([f"{name}_{end}" for name, own in pairs for end in (*own, "other", "missing")], dtype=object)
+
+    @property
+    def output_bounds_(self) -> np.ndarray:
+        """Range of every output."""
+        check_is_fitted(self)
+        return np.tile([0.0, 1.0], (sum(len(own) + 2 for own in self._keys), 1))
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_keys")

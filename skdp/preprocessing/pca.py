@@ -133,7 +133,7 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
         touch = Touch("second moments", Poisson(1.0), scale and Gaussian((scale,)), 1)
         return Charge((touch,), public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPPCA:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPPCA:
         """Spend the budget on the second moments.
 
         Parameters
@@ -141,6 +141,9 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -174,7 +177,10 @@ class DPPCA(ClassNamePrefixFeaturesOutMixin, PrivateColumns):
         norm = (columns / 3) ** 0.5 if self.max_norm == "auto" else float(self.max_norm)
         public = self._public(len(X), columns)
         facts = self._range_facts() + ["mean of the columns"] * (self.mean is not None)
-        with self._spending(public, {"X": X}, np.zeros(len(X), bool), facts=facts) as (executor, touches):
+        with self._spending(public, {"X": X}, np.zeros(len(X), bool), facts=facts, sample_weight=sample_weight) as (
+            executor,
+            touches,
+        ):
             (touch,) = touches.values()
             # Without noise nothing has to be shortened; no row within its bounds is longer than this.
             norm = norm if touch.noise else 2 * columns**0.5

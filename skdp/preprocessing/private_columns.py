@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.base import TransformerMixin
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skdp.contract import Public, Touch, drive
 from skdp.exceptions import PrivateBoundsWarning
 from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.reading import read_features
+from skdp.neural_network.sparse_table import SparseTable
 from skdp.preprocessing.tables import as_float, is_named
 from skdp.releases import ArrayExecutor, Spending, bounds_queries, bounds_touches
 from skdp.user_line import warn_user
@@ -35,8 +37,15 @@ def part(scale: float | None, share: float) -> float | None:
     return None if scale is None else scale / share**0.5
 
 
-def read_columns(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
-    """A table or array as float64, missing values NaN, infinite ones as they are; names and number are checked."""
+def read_columns(estimator: Any, X: Any, *, reset: bool, accept_sparse: bool = False) -> Any:
+    """A table or array as float64, missing values NaN, infinite ones as they are; names and number are checked.
+
+    A sparse matrix is a `SparseTable` where it is accepted, and refused elsewhere.
+    """
+    if accept_sparse and sparse.issparse(X):
+        return SparseTable(
+            validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False)
+        )
     if isinstance(X, pd.DataFrame):
         coded = {label: _decoded(dtype) for label, dtype in X.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)}
         X = X.astype(coded) if coded else X
@@ -63,7 +72,7 @@ class PrivateColumns(TransformerMixin, Spending):
     A subclass takes ``feature_bounds`` besides the budget, and its price list begins with `_range_touches`.
     """
 
-    def fit_transform(self, X: Any, y: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Spend the budget on statistics of X, then transform it.
 
         Parameters
@@ -71,13 +80,15 @@ class PrivateColumns(TransformerMixin, Spending):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in `fit`; rows of weight 0 are transformed like all others.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
             Still private: these are the rows, each by itself, with released statistics.
         """
-        return self.fit(X, y).transform(X)
+        return self.fit(X, y, sample_weight).transform(X)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_statement")

@@ -111,7 +111,7 @@ class DPQuantileTransformer(OneToOneFeatureMixin, PrivateColumns):
         rest = quantile_touches("column", part(scale, 1 - RANGE_SHARE) if ranges else scale)
         return Charge(ranges + rest, public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPQuantileTransformer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPQuantileTransformer:
         """Spend the budget on quantiles.
 
         Parameters
@@ -119,6 +119,9 @@ class DPQuantileTransformer(OneToOneFeatureMixin, PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -138,7 +141,11 @@ class DPQuantileTransformer(OneToOneFeatureMixin, PrivateColumns):
         X = read_columns(self, X, reset=True)
         known, public = self._given_ranges(X.shape[1]), self._public(*X.shape)
         with self._spending(
-            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts()
+            public,
+            self._with_private(X, known),
+            np.zeros(len(X), bool),
+            facts=self._range_facts(),
+            sample_weight=sample_weight,
         ) as (executor, touches):
             self.feature_bounds_ = self._release_ranges(executor, touches, known, public.n)
             query = quantile_queries((touches["column quantiles"],), "X", self.feature_bounds_)

@@ -130,7 +130,7 @@ class DPSimpleImputer(PrivateColumns):
             touches += (moments_touch("column", rest),) if mean else quantile_touches("column", rest)
         return Charge(touches, public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPSimpleImputer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPSimpleImputer:
         """Spend the budget on what missing values are filled with.
 
         Parameters
@@ -138,6 +138,9 @@ class DPSimpleImputer(PrivateColumns):
         X : array-like or table of shape (n_samples, n_features)
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -154,9 +157,9 @@ class DPSimpleImputer(PrivateColumns):
             raise ValueError(f"strategy={self.strategy!r} must be one of {', '.join(map(repr, STRATEGIES))}")
         if self._numeric:
             X = read_columns(self, X, reset=True)
-            self._fit_numbers(X)
+            self._fit_numbers(X, sample_weight)
         else:
-            self._fit_cells(read_cells(self, X, reset=True))
+            self._fit_cells(read_cells(self, X, reset=True), sample_weight)
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -212,10 +215,14 @@ class DPSimpleImputer(PrivateColumns):
         text = self.strategy == "constant" and not isinstance(self.fill_value, numbers.Real)
         return self.strategy != "most_frequent" and not text
 
-    def _fit_numbers(self, X: np.ndarray) -> None:
+    def _fit_numbers(self, X: np.ndarray, sample_weight: Any) -> None:
         known, public = self._given_ranges(X.shape[1]), self._public(*X.shape)
         with self._spending(
-            public, self._with_private(X, known), np.zeros(len(X), bool), facts=self._range_facts()
+            public,
+            self._with_private(X, known),
+            np.zeros(len(X), bool),
+            facts=self._range_facts(),
+            sample_weight=sample_weight,
         ) as (executor, touches):
             if self.strategy == "constant":
                 self.statistics_ = np.full(X.shape[1], float(self.fill_value))
@@ -230,7 +237,7 @@ class DPSimpleImputer(PrivateColumns):
                 self.statistics_ = drive(query, executor.answer).quantile(0.5)
             self.feature_bounds_ = bounds
 
-    def _fit_cells(self, cells: list[np.ndarray]) -> None:
+    def _fit_cells(self, cells: list[np.ndarray], sample_weight: Any) -> None:
         names, n = self._names(), len(cells[0])
         arrays, facts = {}, [COLUMNS]
         if self.strategy == "most_frequent":
@@ -246,7 +253,10 @@ class DPSimpleImputer(PrivateColumns):
             arrays["codes"] = np.column_stack(listed)
             facts += ["categories", TEXT_OR_NUMBERS]
         public = self._public(n, len(cells))
-        with self._spending(public, arrays, np.zeros(n, bool), facts=facts) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(n, bool), facts=facts, sample_weight=sample_weight) as (
+            executor,
+            touches,
+        ):
             statistics = np.full(len(cells), self.fill_value, dtype=object)
             if touches:
                 bins = max(map(len, keys))

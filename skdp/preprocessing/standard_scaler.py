@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import OneToOneFeatureMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -29,7 +30,7 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
     mean, scale : array-like of shape (n_features,) or None, default=None
         Public means and standard deviations. With both given the fit costs nothing.
     with_mean, with_std : bool, default=True
-        As in :class:`~sklearn.preprocessing.StandardScaler`.
+        As in :class:`~sklearn.preprocessing.StandardScaler`: a sparse matrix needs ``with_mean=False``, and stays one.
     epsilon : float or None, default=1.0
         Budget of one fit; None together with `noise_multiplier`.
     delta : float or "auto", default="auto"
@@ -118,14 +119,18 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
             touches = (*ranges, moments_touch("column", part(scale, 1 - RANGE_SHARE) if ranges else scale))
         return Charge(touches, public.adjacency, public.unit)
 
-    def fit(self, X: Any, y: Any = None) -> DPStandardScaler:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPStandardScaler:
         """Spend the budget on means and standard deviations.
 
         Parameters
         ----------
-        X : array-like or table of shape (n_samples, n_features)
+        X : array-like, table or sparse matrix of shape (n_samples, n_features)
+            What a sparse matrix does not store counts as zero. It is read a piece of its rows at a time.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -138,12 +143,15 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
             For parameters or data that make no sense; nothing is spent then.
         """
         self._check_budget()
-        X = read_columns(self, X, reset=True)
+        self._check_centring(X)
+        X = read_columns(self, X, reset=True, accept_sparse=True)
         columns = X.shape[1]
         known, mean, scale = self._given_ranges(columns), self._given("mean", columns), self._given("scale", columns)
         public = self._public(*X.shape)
         facts = self._range_facts() + [f"{name} of the columns" for name in ("mean", "scale") if self._is_given(name)]
-        with self._spending(public, self._with_private(X, known), np.zeros(len(X), bool), facts=facts) as (
+        with self._spending(
+            public, self._with_private(X, known), np.zeros(len(X), bool), facts=facts, sample_weight=sample_weight
+        ) as (
             executor,
             touches,
         ):
@@ -164,13 +172,17 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
 
         Parameters
         ----------
-        X : array-like or table of shape (n_samples, n_features)
+        X : array-like, table or sparse matrix of shape (n_samples, n_features)
             Missing values stay missing; infinite ones become the end of their column's range.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or csr_array of shape (n_samples, n_features)
+            Sparse if X is.
         """
+        check_is_fitted(self)
+        if sparse.issparse(X):
+            return self._scaled_matrix(X)
         X = self._finite(X)
         with np.errstate(over="ignore"):  # a warning would tell of a huge value
             X = X if self.mean_ is None else X - self.mean_
@@ -181,16 +193,42 @@ class DPStandardScaler(OneToOneFeatureMixin, PrivateColumns):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like or sparse matrix of shape (n_samples, n_features)
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
+        ndarray or csr_array of shape (n_samples, n_features)
         """
         check_is_fitted(self)
+        if sparse.issparse(X):
+            self._check_centring(X)
+            return sparse.csr_array(X if self.scale_ is None else X.multiply(self.scale_))
         X = np.asarray(X, dtype=float)
         X = X if self.scale_ is None else X * self.scale_
         return X if self.mean_ is None else X + self.mean_
+
+    # ------------------------------------------------------------------ sparse matrices
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not self.with_mean
+        return tags
+
+    def _check_centring(self, X: Any) -> None:
+        if self.with_mean and sparse.issparse(X):
+            raise TypeError(
+                "Sparse data was passed for X, and taking the mean off would make it dense: pass with_mean=False, or "
+                "X.toarray() if it is small"
+            )
+
+    def _scaled_matrix(self, X: Any) -> Any:
+        """A sparse matrix whose stored values are scaled; zeros stay."""
+        self._check_centring(X)
+        matrix = read_columns(self, X, reset=False, accept_sparse=True).matrix
+        low, high = self.feature_bounds_[matrix.indices].T
+        values = np.where(np.isinf(matrix.data), np.clip(matrix.data, low, high), matrix.data)
+        with np.errstate(over="ignore"):  # a warning would tell of a huge value
+            values = values if self.scale_ is None else values / self.scale_[matrix.indices]
+        return sparse.csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
     # ------------------------------------------------------------------ public means and deviations
     def _is_given(self, name: str) -> bool:

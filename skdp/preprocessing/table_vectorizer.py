@@ -155,7 +155,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
         touches += (discovery_touch("column", part(scale, 1 - share)),) if lists else ()
         return Charge(touches, public.adjacency, public.unit, self._delta_fail(public, scale) if lists else 0.0)
 
-    def fit(self, X: Any, y: Any = None) -> DPTableVectorizer:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> DPTableVectorizer:
         """Spend the budget on ranges and categories that are not public.
 
         Parameters
@@ -164,6 +164,9 @@ class DPTableVectorizer(TransformerMixin, Spending):
             A pandas or polars table. The kind of a column follows from its declared type.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            A weight of 0 makes a row the null row, which adds to no bin and no sum but stays in the number of rows;
+            with any other weight the row counts once.
 
         Returns
         -------
@@ -201,7 +204,10 @@ class DPTableVectorizer(TransformerMixin, Spending):
         facts = ["the number, names and declared types of the columns"] + ["schema"] * (self.schema is not None)
         facts += [TEXT_OR_NUMBERS] * any(column.kind == "categorical" for column in columns)
         found: dict[int, Any] = {}
-        with self._spending(public, arrays, np.zeros(len(table), bool), facts=facts) as (executor, touches):
+        with self._spending(public, arrays, np.zeros(len(table), bool), facts=facts, sample_weight=sample_weight) as (
+            executor,
+            touches,
+        ):
             if ranges:
                 pair = touches["column magnitude"], touches["column range"]
                 released = drive(bounds_queries(pair, "numbers", len(ranges), public.n), executor.answer)

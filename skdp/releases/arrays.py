@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skdp.accounting.objective import objective_terms
 from skdp.contract import Answers, Counts, Frequent, GramSum, LinearGradient, PerturbedMinimum, Query, RowSum
+from skdp.exceptions import PlanViolationError
 from skdp.releases.minimum import Objective, minimum
+
+if TYPE_CHECKING:
+    from skdp.distributed import Ranks
 
 __all__ = ["ArrayExecutor"]
 
@@ -39,6 +43,8 @@ class ArrayExecutor:
         ``normal(shape)`` gives independent standard normal numbers.
     draw : callable, optional
         ``draw(n, rate)`` gives the ascending indices of a Poisson sample; without it, every touch sees all rows.
+    ranks : Ranks or None
+        The processes whose rows are counted and summed up together with these; noise is then added once to the total.
 
     Examples
     --------
@@ -58,11 +64,13 @@ class ArrayExecutor:
         spend: Callable[[Any], Any],
         normal: Callable[[tuple[int, ...]], np.ndarray],
         draw: Callable[[int, float], np.ndarray] | None = None,
+        ranks: Ranks | None = None,
     ):
         self._rows = _Rows(arrays, null)
         self._spend = spend
         self._normal = normal
         self._draw = draw
+        self._ranks = ranks
 
     def about(self, arrays: dict[str, np.ndarray], null: np.ndarray) -> ArrayExecutor:
         """What answers about other arrays of the same rows, from the same book and noise.
@@ -77,7 +85,7 @@ class ArrayExecutor:
         -------
         ArrayExecutor
         """
-        return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw)
+        return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw, ranks=self._ranks)
 
     def answer(self, query: Query) -> Answers:
         """Noisy values of one sample.
@@ -110,11 +118,17 @@ class ArrayExecutor:
 
     def _noisy(self, rows: _Rows, value: Any, multiplier: float) -> Any:
         if isinstance(value, Frequent):
+            if self._ranks is not None:
+                raise PlanViolationError("values found in a column are no sum, so several processes cannot share them")
             return self._frequent(rows, value, multiplier)
         if isinstance(value, PerturbedMinimum):
+            if self._ranks is not None:
+                raise PlanViolationError("a minimum is no sum, so several processes cannot share it")
             return self._minimum(rows, value, multiplier)
         exact = _EXACT[type(value)](rows, value)
-        return exact + self._noise(value, multiplier, exact.shape)
+        if self._ranks is None:
+            return exact + self._noise(value, multiplier, exact.shape)
+        return self._ranks.release_array(exact, lambda shape: self._noise(value, multiplier, shape))
 
     def _noise(self, value: Any, multiplier: float, shape: tuple[int, ...]) -> np.ndarray | float:
         return self._normal(shape) * (multiplier * value.sensitivity) if multiplier else 0.0

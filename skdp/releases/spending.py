@@ -16,6 +16,7 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
 from skdp.releases.arrays import ArrayExecutor
+from skdp.releases.null_rows import OWN_WEIGHTS, VALID_WEIGHTS, null_rows
 from skdp.user_line import warn_all
 
 __all__ = ["Spending"]
@@ -109,12 +110,17 @@ class Spending(Stated, LedgerAware, BaseEstimator):
         assumptions: Iterable[str] = (),
         released: Iterable[str] = (),
         warnings: Iterable[str] = (),
+        sample_weight: Any = None,
     ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
         """Price, reserve, and give what answers queries and the touches by name; states in the end.
 
-        The executor gets `arrays` and `null` (rows that add to nothing). `facts`, `assumptions`, what was `released` on
-        the way and `warnings` go into the statement; lists may grow until it is made.
+        The executor gets `arrays` and `null` (rows that add to nothing), to which rows of `sample_weight` 0 are added.
+        `facts`, `assumptions`, what was `released` on the way and `warnings` go into the statement; without weights,
+        lists may grow until it is made.
         """
+        if sample_weight is not None:
+            null = null | null_rows(sample_weight, len(null))
+            facts, assumptions = [*facts, VALID_WEIGHTS], [*assumptions, OWN_WEIGHTS]
         charge, delta, certificate = self._priced(public)
         notes = budget_warnings(self, delta, public.n, type(self).__name__) if charge.touches else []
         warn_all(notes)

@@ -18,6 +18,25 @@ _DENSE_RATE = 0.2
 _TWISTER_OFFSET, _TWISTER_WORDS = 24, 624
 
 
+def poisson_rows(generator: np.random.Generator, n: int, rate: float) -> np.ndarray:
+    """Ascending indices of a Poisson sample of `n` rows, at a rate below 1.
+
+    Gaps between successes of independent trials are geometric, so the work is that of the sample, not of n.
+    """
+    if rate > _DENSE_RATE:
+        return np.flatnonzero(generator.random(n) < rate)
+    picked: list[np.ndarray] = []
+    last = -1
+    while last < n:
+        mean = (n - last) * rate
+        gaps = np.minimum(generator.geometric(rate, int(mean + 4 * mean**0.5) + 8), n + 1)
+        positions = last + np.cumsum(gaps)
+        picked.append(positions)
+        last = int(positions[-1])
+    rows = np.concatenate(picked)
+    return rows[: np.searchsorted(rows, n)]
+
+
 class SecretRandomness:
     """Generators for row sampling and noise, seeded by the operating system.
 
@@ -29,6 +48,8 @@ class SecretRandomness:
         Reproducible noise, for tests and papers only: whoever knows the seed can subtract the noise.
     spent : int, default=0
         Queries answered before, when a fit goes on; gives a seeded stream of its own, as noise must never repeat.
+    rank : int or None
+        Which of several processes this is; gives each a seeded stream of its own.
 
     Examples
     --------
@@ -37,10 +58,11 @@ class SecretRandomness:
     (torch.Size([3]), True)
     """
 
-    def __init__(self, device: torch.device, insecure_seed: int | None = None, spent: int = 0):
+    def __init__(self, device: torch.device, insecure_seed: int | None = None, spent: int = 0, rank: int | None = None):
         entropy = secrets.randbits(256) if insecure_seed is None else insecure_seed
         # A pool of eight words: the usual four would keep 128 bits.
-        seeds = np.random.SeedSequence(entropy, spawn_key=(spent,) if spent else (), pool_size=8)
+        key = ((spent,) if spent else ()) if rank is None else (spent, rank)
+        seeds = np.random.SeedSequence(entropy, spawn_key=key, pool_size=8)
         rows, noise, net, device_noise, order = seeds.spawn(5)
         self._rows = np.random.Generator(np.random.PCG64DXSM(rows))
         # torch's processor generator keeps 32 bits of a seed, few enough to try them all, and its normal numbers end at
@@ -57,24 +79,8 @@ class SecretRandomness:
         self._net_states = _net_states(device, net)
 
     def draw_rows(self, n: int, rate: float) -> np.ndarray | None:
-        """Ascending indices of a Poisson sample of `n` rows, or None for all of them at rate 1.
-
-        Gaps between successes of independent trials are geometric, so the work is that of the sample, not of n.
-        """
-        if rate >= 1:
-            return None
-        if rate > _DENSE_RATE:
-            return np.flatnonzero(self._rows.random(n) < rate)
-        picked: list[np.ndarray] = []
-        last = -1
-        while last < n:
-            mean = (n - last) * rate
-            gaps = np.minimum(self._rows.geometric(rate, int(mean + 4 * mean**0.5) + 8), n + 1)
-            positions = last + np.cumsum(gaps)
-            picked.append(positions)
-            last = int(positions[-1])
-        rows = np.concatenate(picked)
-        return rows[: np.searchsorted(rows, n)]
+        """Ascending indices of a Poisson sample of `n` rows, or None for all of them at rate 1."""
+        return None if rate >= 1 else poisson_rows(self._rows, n, rate)
 
     def coins(self, size: int) -> np.ndarray:
         """Independent uniform float64 numbers in (0, 1], from the stream that draws rows."""

@@ -50,7 +50,7 @@ def architecture(executor: TorchExecutor) -> Hashable | None:
     if [*map(id, trained)] != [*map(id, own)] or any(p.dtype != torch.float32 for p in own):
         return None
     rows, loss = executor._rows, executor.model.loss
-    if rows.inputs.dtype != torch.float32:
+    if rows.inputs.dtype != torch.float32 or not isinstance(rows.inputs, Tensor):
         return None
     shapes = tuple(
         (tuple(field.shape[1:]), field.dtype)

@@ -61,6 +61,12 @@ def test_a_ledger_counts_fits_and_refuses_the_one_that_is_too_much():
     assert 1.0 < ledger.epsilon < 2.0
 
 
+def test_a_plan_has_a_verdict():
+    found = skdp.plan(estimator=classifier("objective-perturbation"), n=5000, n_features=8)
+    assert found.verdict == "linear" and found.epsilon <= 1.0
+    assert skdp.plan(estimator=regressor(epsilon=0.01), n=500, n_features=8).verdict == "prior"
+
+
 def test_a_statement_is_verified_and_names_what_was_public():
     model = DPLinearClassifier("objective-perturbation", class_weight={0: 1, 1: 2}, classes=[0, 1]).fit(X, LABELS)
     assert verify(model.privacy_).holds

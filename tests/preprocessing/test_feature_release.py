@@ -26,7 +26,12 @@ from skdp.preprocessing import DPFeatureRelease
 FALSE_ALARM = 1e-6
 
 
-@parametrize_with_checks([DPFeatureRelease(), DPFeatureRelease(3, feature_bounds=(-5, 5))])
+@parametrize_with_checks(
+    [DPFeatureRelease(), DPFeatureRelease(3, feature_bounds=(-5, 5))],
+    expected_failed_checks=lambda estimator: {
+        "check_all_zero_sample_weights_error": "whether any row counts is private, and a fit alone releases nothing"
+    },
+)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_scikit_learn_checks(estimator, check):
     """Those that compare fit_transform with transform skip an estimator that says it is not deterministic."""
@@ -67,6 +72,19 @@ def test_one_row_changes_its_own_entry_by_at_most_the_bound(row):
     assert (moved[np.arange(40) != 7] < 1e-6).all() and moved[7] <= 2 * 0.9 + 1e-6
     if row == "null" or not np.isfinite(row):
         np.testing.assert_allclose(b[7], 0, atol=1e-9)
+
+
+def test_rows_of_weight_0_are_released_as_the_null_row():
+    X, _ = table(40)
+    weights = np.where(np.arange(40) == 7, 0.0, np.linspace(0.1, 9, 40))
+    options = {"max_norm": 0.9, "noise_multiplier": 1e-12, "epsilon": None, "stretch": False}
+    release = DPFeatureRelease(**options)
+    plain, nulled = release.fit_transform(X), release.fit_transform(X, sample_weight=weights)
+    np.testing.assert_allclose(nulled[7], 0, atol=1e-9)
+    np.testing.assert_allclose(np.delete(nulled, 7, 0), np.delete(plain, 7, 0), atol=1e-9)
+    assert any("sample weights" in line for line in release.privacy_.assumptions)
+    with pytest.raises(ValueError, match="sample_weight"):
+        release.fit_transform(X, sample_weight=-weights)
 
 
 def test_costs_at_each_adjacency_and_protocol():

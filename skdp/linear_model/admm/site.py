@@ -1,0 +1,309 @@
+"""A site: the only holder of its rows, its noise and its budget."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from skdp.accounting import FitBook, PrivacyStatement, calibrate
+from skdp.contract import PERSON, Charge, LinearGradient, Query
+from skdp.exceptions import ProtocolError
+from skdp.linear_model.admm.iterate import Iterate
+from skdp.linear_model.admm.messages import Call, Join, Reply, read_message
+from skdp.linear_model.admm.store import SiteStore
+from skdp.linear_model.admm.terms import TOUCH, Terms
+from skdp.releases import ArrayExecutor
+from skdp.training.randomness import poisson_rows
+
+__all__ = ["Site"]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One round's look at the rows, which may run in another process: what it gives back is noisy.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+    null : ndarray of bool
+    query : Query
+    seed : tuple
+        Of the noise; empty for the operating system's.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    null: np.ndarray
+    query: Query
+    seed: tuple[int, ...] = ()
+
+    def run(self) -> np.ndarray:
+        """The noisy sum of clipped gradients."""
+        entropy = self.seed or secrets.randbits(256)
+        secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
+        executor = ArrayExecutor(
+            self.arrays,
+            self.null,
+            spend=lambda touch: 0,  # spent before this task was handed out
+            normal=secret.standard_normal,
+            draw=lambda n, rate: poisson_rows(secret, n, rate),
+        )
+        (total,) = executor.answer(self.query)
+        return total
+
+
+class Site:
+    """One site of a private ADMM. It owns rows, noise, clip norm, step sizes, round counter and budget.
+
+    Messages go in and out as bytes, over whatever connects the sites. None of them can change what protects the rows:
+    that is in the terms, which the site's owner agreed to.
+
+    Parameters
+    ----------
+    terms : Terms
+    arrays : dict of str to ndarray
+        Private rows as `skdp.linear_model.rows.linear_arrays` gives them: "X", "y", and "weight" where there is one.
+    null : ndarray of bool of shape (n,)
+        Null rows.
+    name : str
+        By which the others know it.
+    epsilon : float or None
+        Total budget of all rounds; ``inf`` for no privacy, None together with `noise_multiplier`.
+    noise_multiplier : float, optional
+    rows : int, optional
+        Public number of rows, where it is not that of the arrays: declared under add-remove.
+    store : path, optional
+        File that makes the site survive a crash: a reply is on disk before it is sent, so that it is sent again
+        byte by byte, and nothing is drawn or spent twice. It holds no rows, and as long as it may be gone on with, it
+        belongs to this site alone.
+    facts, assumptions : tuple of str
+        For the statement: what was taken as public, and what the guarantee rests on.
+    insecure_noise_seed : tuple of int, optional
+        Reproducible noise, for tests and papers only.
+
+    Notes
+    -----
+    *Formal guarantee.* In each round the site answers one query, the sum of its records' gradients at public
+    coefficients, each brought under the clip norm C: L2 sensitivity C under zero-out. It adds Gaussian noise of
+    standard deviation multiplier times C to that sum. The model that it sends is a function of this answer and of
+    messages. So all its messages together are T Gaussians, or Poisson-subsampled ones, whatever the coordinator sends;
+    in full batches this is one Gaussian of Gaussian-DP parameter root T over the multiplier. The number of rounds is
+    counted by the site itself. A coordinator that sends other models than it should spoils the result, not the
+    guarantee.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> terms = Terms(columns=("x",), task="binary", outputs=1, rows=100, sites=1, classes=(0, 1), rounds=5,
+    ...               clip=1.5, rho=0.1, curvature=1.0, delta=1e-4)
+    >>> rows = {"X": np.ones((100, 2)), "y": np.ones((100, 1))}
+    >>> site = Site(terms, rows, np.zeros(100, dtype=bool), "north", epsilon=1.0)
+    >>> len(site.join()) < 1000, site.privacy_.epsilon <= 1.0
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        terms: Terms,
+        arrays: Mapping[str, np.ndarray],
+        null: np.ndarray,
+        name: str,
+        *,
+        epsilon: float | None,
+        noise_multiplier: float | None = None,
+        rows: int | None = None,
+        store: Any = None,
+        facts: tuple[str, ...] = (),
+        assumptions: tuple[str, ...] = (),
+        insecure_noise_seed: tuple[int, ...] | None = None,
+    ):
+        self.terms = terms
+        self.name = str(name)
+        self._arrays, self._null = arrays, null
+        self.rows = len(null) if rows is None else int(rows)
+        self._about = (facts, assumptions)
+        self._seed = insecure_noise_seed
+        self._epsilon, self._certificate = epsilon, None
+        if epsilon is None:
+            self.noise_multiplier = noise_multiplier
+        elif math.isinf(epsilon):
+            self.noise_multiplier = None
+        else:
+            self._certificate = calibrate(terms.charge, epsilon, terms.delta)
+            self.noise_multiplier = self._certificate.scale
+        if self.noise_multiplier is not None and math.isinf(terms.clip):
+            raise ValueError("Terms(clip=inf) bounds no gradient, so no noise covers a record: pass a finite clip")
+        self._charge = terms.charge(self.noise_multiplier)
+        self._book = None
+        self._book = FitBook(f"DP-ADMM site {self.name}", self.rows, self.privacy_)
+        self._iterate = Iterate(terms)
+        self._last: tuple[bytes, bytes] | None = None  # the call that was answered last, and the reply
+        self._begun: Call | None = None
+        self._store = None if store is None else SiteStore(store, terms.digest, self.name)
+        if self._store is not None and self._store.exists:
+            self._go_on()
+        else:
+            self._book.reserve(self._charge, lease=1)
+            self._write()
+
+    # ------------------------------------------------------------------ messages
+    def join(self) -> bytes:
+        """The message that introduces this site."""
+        return Join(self.name, self.terms.digest, self.rows, self.noise_multiplier or 0.0).to_bytes()
+
+    def answer(self, call: bytes) -> bytes | None:
+        """Answer the coordinator's call.
+
+        Parameters
+        ----------
+        call : bytes
+
+        Returns
+        -------
+        bytes or None
+            The reply; the same bytes where this very call was answered before. None after the last round, when the
+            call only brings the last model.
+
+        Raises
+        ------
+        ProtocolError
+            For a call that is broken, old, or not of these terms. Nothing is spent for it.
+        """
+        task = self.begin(call)
+        return self.finish(task.run()) if isinstance(task, Task) else task
+
+    def begin(self, call: bytes) -> Task | bytes | None:
+        """The first half of `answer`: check a call, spend, and give what has to be computed for it.
+
+        Parameters
+        ----------
+        call : bytes
+
+        Returns
+        -------
+        Task, bytes or None
+            A task, whose outcome `finish` takes; or the reply, where it was given before; or None, where none is due.
+
+        Raises
+        ------
+        ProtocolError
+        """
+        if self._last is not None and call == self._last[0]:
+            return self._last[1]
+        told = read_message(call, Call, self.terms)
+        if told.round <= self._iterate.round:
+            raise ProtocolError(
+                f"site {self.name!r} has answered round {self._iterate.round}; a call for round {told.round} is out of "
+                "order, or says something else than the one it answered"
+            )
+        if told.round > self.terms.rounds + 1:
+            raise ProtocolError(f"a call for round {told.round}, but the terms have {self.terms.rounds} rounds")
+        if told.round == self.terms.rounds + 1:
+            return None
+        (touch,) = self._charge.touches
+        if self._begun is None:  # else a round was begun and came to nothing, so that nobody saw its answer
+            self._book.spend(self._book.reservation, touch)
+        self._begun, self._call = told, bytes(call)
+        bound = math.inf if touch.noise is None else self.terms.clip
+        coef = self._iterate.heard(told.model).model
+        query = Query(touch, (LinearGradient(coef, self.terms.loss_function, bound),))
+        seed = () if self._seed is None else (*self._seed, told.round)
+        return Task(self._arrays, self._null, query, seed)
+
+    def finish(self, total: np.ndarray) -> bytes:
+        """The second half of `answer`: from the noisy sum to the reply, which is stored before it is returned."""
+        if self._begun is None:
+            raise ProtocolError(f"site {self.name!r}: no round was begun that could be finished")
+        told, self._begun = self._begun, None
+        gradient = total / (self.terms.rows * self.terms.sampling_rate)
+        heard = self._iterate.heard(told.model)
+        self._iterate = heard.moved(heard.model_after(gradient, told.round), told.round)
+        reply = Reply(self.name, self.terms.digest, told.round, self._iterate.model).to_bytes()
+        self._last = (self._call, reply)
+        self._write()
+        spent = self._book.executed(self._book.reservation)[TOUCH]
+        self._book.extend(self._book.reservation, {TOUCH: spent + 1})
+        return reply
+
+    @property
+    def proposal(self) -> np.ndarray:
+        """Noisy model less multipliers over rho, a function of what was sent: what an all-reduce adds up."""
+        return self._iterate.proposal
+
+    @property
+    def round(self) -> int:
+        """The last round that was answered."""
+        return self._iterate.round
+
+    # ------------------------------------------------------------------ what it cost
+    @property
+    def charge(self) -> Charge:
+        """What all rounds may cost."""
+        return self._charge
+
+    def settle(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
+        """Close the budget at what was spent, and state it; nothing is answered afterwards."""
+        self._book.settle(self._book.reservation)
+        self._write()
+        self.close()
+        return self.statement(warnings)
+
+    def close(self) -> None:
+        """Let go of the store, for another process to go on from it."""
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def privacy_(self) -> PrivacyStatement:
+        """Statement about this site's rows: as planned until `settle`, then as executed."""
+        return self.statement()
+
+    def statement(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
+        """`privacy_`, with warnings to be named in it."""
+        return self._stated(self._charge, self.rows, self._certificate, (), warnings)
+
+    def person_statement(self, sites: int, n: int, warnings: Iterable[str] = ()) -> PrivacyStatement:
+        """The part of this site in a statement about a person with one row at each of at most so many sites.
+
+        Parameters
+        ----------
+        sites : int
+        n : int
+            Public number of rows of all sites, an upper bound on the number of persons.
+        warnings : iterable of str
+        """
+        assumption = f"no person has rows at more than {sites} sites, nor more than one at a site"
+        return self._stated(replace(self._charge, unit=PERSON), n, None, (assumption,), warnings)
+
+    def _stated(self, charge: Charge, n: int, certificate: Any, assumed: tuple, warnings: Iterable) -> PrivacyStatement:
+        facts, assumptions = self._about
+        settled = self._book is not None and self._book.settled
+        return PrivacyStatement.from_charge(
+            charge,
+            self.terms.delta,
+            executed=self._book.executed(self._book.reservation) if settled else None,
+            mechanism=f"DP-ADMM, site {self.name}",
+            n=n,
+            target_epsilon=self._epsilon,
+            certificate=certificate,
+            public=["the terms agreed between the sites", *facts],
+            assumptions=(*assumptions, *assumed),
+            warnings=warnings,
+            reproducible_noise=self._seed is not None,
+        )
+
+    def _write(self) -> None:
+        """Store what a crash must not lose. What was begun and is not in the file was seen by nobody."""
+        if self._store is not None:
+            self._store.write(self._book.to_dict(), self._iterate.to_dict(), self._last)
+
+    def _go_on(self) -> None:
+        """From where the stored site stopped: what it has sent is spent, and nothing else."""
+        book, iterate, self._last = self._store.read()
+        self._book = FitBook.from_dict(book)
+        self._iterate = Iterate.from_dict(self.terms, iterate)
+        self._book.reopen(self._book.reservation, self._charge, lease=1)
