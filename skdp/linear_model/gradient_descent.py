@@ -2,7 +2,7 @@ r"""Noisy gradient descent on all rows: every loss, every penalty.
 
 *Formal guarantee.* Each step asks for one sum of gradients, clipped to `bound` in L2 norm, which is its sensitivity
 under zero-out and add-remove. T steps of multiplier :math:`z \sqrt T` compose to exactly one Gaussian release of
-multiplier z (zCDP-like: :math:`\mu^2` adds up), however many there are. Step sizes, momentum, the proximal step and the
+multiplier z, for :math:`\mu^2` adds up, however many there are. Step sizes, momentum, the proximal step and the
 average of iterates are post-processing with public numbers.
 
 As steps cost nothing by themselves, what trades signal against noise is how far they go in all: a weight that no

@@ -13,6 +13,7 @@ GENEROUS = {"epsilon": 1e4, "insecure_noise_seed": 0}
 ESTIMATORS = [
     DPLinearClassifier(**GENEROUS),
     DPLinearClassifier("gradient-descent", loss="hinge", **GENEROUS),
+    DPLinearClassifier("objective-perturbation", **GENEROUS),
     DPLinearRegressor(**GENEROUS),
     DPLinearRegressor("boosted-adassp", **GENEROUS),
     DPLinearRegressor("adassp", **GENEROUS),
