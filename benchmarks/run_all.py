@@ -29,6 +29,7 @@ if __name__ == "__main__":
         "plan_verdict",
         "private_search",
         "sweep",
+        "command_line",
     ):
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=True, cwd=HERE.parent)

@@ -112,4 +112,4 @@ class WeakSignalWarning(UserWarning):
 
 
 class SweepSpendsWarning(UserWarning):
-    """Many fits on private rows are about to be made for one picture, and every one of them is spending."""
+    """Many fits on private rows are made for one picture or one search, and every one of them is spending."""

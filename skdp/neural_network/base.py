@@ -50,6 +50,7 @@ from skdp.neural_network.reading import (
     PIXELS,
     encode_features,
     invalid_features,
+    odd_rows,
     raise_invalid,
 )
 from skdp.neural_network.ready import ReadyFit
@@ -358,7 +359,10 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
+        invalid = odd_rows(inputs)
+        if invalid.any():
+            odd = inputs[invalid]
+            raise_invalid(self, odd, invalid_features(odd), "; fill or encode such values before")
         inputs = as_rows(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])

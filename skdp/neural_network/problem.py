@@ -17,8 +17,8 @@ from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
     invalid_features,
-    invalid_rows,
     invalid_targets,
+    odd_rows,
     raise_invalid,
     read_labels,
     read_numbers,
@@ -39,7 +39,7 @@ class Problem:
     Parameters
     ----------
     inputs : ndarray of shape (n, ...) or SparseTable of shape (n, columns)
-        float64 features, or int64 tokens.
+        Features as float64, or as float32 where that holds all that their type can; or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
     weights : ndarray of shape (n,) or None
@@ -152,9 +152,9 @@ def _common(estimator, X, y, sample_weight):
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
-    invalid = invalid_features(inputs)
+    invalid = odd_rows(inputs)
     bad_y = invalid_targets(y)
-    null = invalid_rows(invalid) | bad_y
+    null = invalid | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -162,7 +162,8 @@ def _common(estimator, X, y, sample_weight):
     if estimator.on_invalid == "raise":
         if bad_y.any():
             raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
-        raise_invalid(estimator, inputs, invalid, remedy)
+        if invalid.any():
+            raise_invalid(estimator, inputs[invalid], invalid_features(inputs[invalid]), remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
     return inputs, y, weights, null, facts, assumptions

@@ -14,24 +14,26 @@ from skdp.contract import Public
 from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
-from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
 from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid",
-    "read_features", "read_labels", "read_numbers", "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "odd_rows",
+    "raise_invalid", "read_features", "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+_CELLS = 2**24  # that are looked through at a time
 # What an array of images that is declared as bytes can hold.
 PIXELS = (0.0, 255.0)
 
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked.
+    """Features as floats, or tokens as int64, invalid ones -1; names and number are checked.
 
-    A sparse matrix stays one, as a `SparseTable`.
+    Floats are float64, or float32 where the type that X declares has no other values. A sparse matrix stays one, as a
+    `SparseTable`.
     """
     if sparse.issparse(X):
         return _encode_sparse(estimator, X, reset=reset)
@@ -41,7 +43,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
         estimator._integers = X.dtype.kind == "i" and X.ndim == 2 and estimator._vocabulary is None
         estimator._pixels = X.dtype == np.uint8 and X.ndim > 2 and estimator._vocabulary is None
     if estimator._vocabulary is None:
-        return _float64(X)
+        return X.astype(np.float32, copy=False) if float_type(X.dtype) == np.float32 else _float64(X)
     with np.errstate(invalid="ignore"):
         known = (X >= 0) & (X < estimator._vocabulary) & (X % 1 == 0)
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
@@ -136,6 +138,17 @@ def invalid_rows(invalid: Any) -> np.ndarray:
     if sparse.issparse(invalid):
         return np.diff(invalid.indptr) > 0
     return invalid.any(axis=tuple(range(1, invalid.ndim)))
+
+
+def odd_rows(inputs: Any) -> np.ndarray:
+    """The same rows, found in pieces, so that a large table has no second one of its cells beside it."""
+    if isinstance(inputs, SparseTable):
+        return invalid_rows(invalid_features(inputs))
+    found = np.empty(len(inputs), dtype=bool)
+    step = max(1, _CELLS // max(1, inputs[:1].size))
+    for start in range(0, len(inputs), step):
+        found[start : start + step] = invalid_rows(invalid_features(inputs[start : start + step]))
+    return found
 
 
 def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> None:

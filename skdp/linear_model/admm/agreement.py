@@ -11,10 +11,12 @@ import numpy as np
 from skdp.accounting import calibrate
 from skdp.linear_model.admm.recipe import ROUNDS, draw_pace
 from skdp.linear_model.admm.terms import Terms, rounds_charge
+from skdp.linear_model.rows import linear_arrays
 from skdp.nets.step_length import count_variables
 from skdp.neural_network.problem import Problem
+from skdp.neural_network.scaling import scale_inputs
 
-__all__ = ["agree", "multiplier_for", "rounds_of"]
+__all__ = ["agree", "arrays_for", "multiplier_for", "rounds_of", "squared_norms"]
 
 
 def rounds_of(estimator: Any) -> int:
@@ -115,6 +117,25 @@ def agree(
         delta=delta,
         **vars(pace),
     )
+
+
+def arrays_for(problem: Problem, terms: Terms) -> dict[str, np.ndarray]:
+    """Private rows as sites train on them."""
+    weights = None if terms.class_weights is None else np.array(terms.class_weights)
+    return linear_arrays(
+        problem,
+        terms.loss_function,
+        feature_bounds=terms.bounds("feature_bounds"),
+        target_bounds=terms.bounds("target_bounds"),
+        fit_intercept=terms.fit_intercept,
+        class_weights=weights,
+    )
+
+
+def squared_norms(estimator: Any, problem: Problem) -> float:
+    """Sum of the squared norms of rows: where nothing is private, steps may be stable for rows of any size."""
+    X = scale_inputs(problem.inputs, estimator._given_feature_bounds(problem.public))
+    return float(np.einsum("ij,ij->", X, X)) + len(X) * bool(estimator.fit_intercept)
 
 
 def _pairs(bounds: np.ndarray | None) -> tuple[tuple[float, float], ...] | None:

@@ -67,6 +67,22 @@ class Consensus:
             "moved": float(np.linalg.norm(self.model - before)),
         })  # fmt: skip
 
+    def to_dict(self) -> dict:
+        """In plain JSON types, without the trace."""
+        return {
+            "model": self.model.tolist(), "round": self.round, "mean": self._mean.tolist(), "averaged": self._averaged,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, terms: Terms, plain: dict) -> Consensus:
+        """From what `to_dict` gave."""
+        found = cls(terms)
+        found.model, found._mean = (
+            np.array(plain[name], dtype=float).reshape(terms.shape) for name in ("model", "mean")
+        )
+        found.round, found._averaged = int(plain["round"]), int(plain["averaged"])
+        return found
+
     @property
     def result(self) -> np.ndarray:
         """The mean of the last rounds' models, or the last one."""

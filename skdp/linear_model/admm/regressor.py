@@ -26,7 +26,7 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
         As for `DPADMMClassifier`.
     max_grad_norm, rounds, rho, schedule, momentum, sampling_rate, average, feature_bounds
         As for `DPADMMClassifier`.
-    engine, n_jobs, on_invalid, verbose, insecure_noise_seed
+    engine, n_jobs, site, store, on_invalid, verbose, insecure_noise_seed
         As for `DPADMMClassifier`.
 
     Attributes
@@ -84,6 +84,8 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
         feature_bounds: Any = None,
         engine: str = "local",
         n_jobs: int | None = None,
+        site: str | None = None,
+        store: Any = None,
         on_invalid: str = "raise",
         verbose: int = 0,
         insecure_noise_seed: int | None = None,
@@ -111,6 +113,8 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
         self.feature_bounds = feature_bounds
         self.engine = engine
         self.n_jobs = n_jobs
+        self.site = site
+        self.store = store
         self.on_invalid = on_invalid
         self.verbose = verbose
         self.insecure_noise_seed = insecure_noise_seed
