@@ -22,6 +22,7 @@ MODULES = (
     "skdp.contract",
     "skdp.datasets",
     "skdp.exceptions",
+    "skdp.linear_model",
     "skdp.mechanisms",
     "skdp.metrics",
     "skdp.model_selection",
