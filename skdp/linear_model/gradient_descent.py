@@ -19,7 +19,7 @@ from collections.abc import Generator
 import numpy as np
 
 from skdp.contract import Answers, Gaussian, LinearGradient, Poisson, Query, Touch
-from skdp.linear_model.losses import Multinomial
+from skdp.linear_model.pace import pace, usual_bound
 from skdp.linear_model.terms import Terms
 
 __all__ = ["descend", "descent_touches"]
@@ -27,11 +27,6 @@ __all__ = ["descend", "descent_touches"]
 _STEPS = 200
 _NOISELESS_STEPS = 20_000
 _ENOUGH = 1e-9  # change of the coefficients, relative to them, at which a fit without noise ends
-# Noise of a weight that nothing holds back, in log-odds and in units of half the range of y.
-_NOISE, _NOISE_OF_REGRESSION = 0.3, 0.4
-# Clip norm over the length of rows times the largest slope: gradients of rows that are well predicted are short.
-_CLIP, _CLIP_OF_REGRESSION = 0.8, 0.2
-_LARGEST_MOMENTUM = 0.95
 _AVERAGED = 0.5
 
 
@@ -48,8 +43,10 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
     (touch,) = touches
     if terms.scale is None:
         return (yield from _noiseless(touch, terms))
-    bound = terms.bound((_CLIP_OF_REGRESSION if terms.regression else _CLIP) * _slope(terms) * terms.length)
-    rate, momentum = _pace(terms, touch.count, bound)
+    bound = terms.bound(usual_bound(terms.loss, terms.outputs, terms.regression, terms.length))
+    rate, momentum = pace(
+        terms.loss, terms.regression, signal=terms.signal, length=terms.length, bound=bound, steps=touch.count
+    )
     coef = np.zeros((terms.outputs, terms.columns))
     ahead, mean, averaged = coef, np.zeros_like(coef), math.ceil(_AVERAGED * touch.count)
     for step in range(touch.count):
@@ -59,19 +56,6 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
         if step >= touch.count - averaged:
             mean += coef / averaged
     return mean, touch.count
-
-
-def _slope(terms: Terms) -> float:
-    """Slope that few rows exceed; targets are within [-1, 1] or one-hot."""
-    return min(terms.loss.slope_bound, 2.0) * (1.0 if isinstance(terms.loss, Multinomial) else terms.outputs**0.5)
-
-
-def _pace(terms: Terms, steps: int, bound: float) -> tuple[float, float]:
-    """Step size and momentum whose total length the noise allows."""
-    length = (_NOISE_OF_REGRESSION if terms.regression else _NOISE) * terms.signal / bound
-    largest = 1 / (min(terms.loss.curvature, 2.0) * terms.length**2)
-    rate = min(length / steps, largest)
-    return rate, min(1 - rate * steps / length, _LARGEST_MOMENTUM)
 
 
 def _noiseless(touch: Touch, terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:

@@ -12,7 +12,7 @@ from skdp.accounting import calibrate
 from skdp.linear_model.admm.recipe import ROUNDS, draw_pace
 from skdp.linear_model.admm.terms import Terms, rounds_charge
 from skdp.linear_model.rows import linear_arrays
-from skdp.nets.step_length import count_variables
+from skdp.linear_model.terms import row_length
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.scaling import scale_inputs
 
@@ -75,14 +75,17 @@ def agree(
     bounds = estimator._given_feature_bounds(public)
     targets = None if classes is not None else estimator._given_target_bounds(public.n_outputs)
     weights = None if classes is None else estimator._class_weights(classes)
+    # Relative to the largest: what is above 1 would mostly be lost to clipping. The optimum stays where it is.
+    heaviest = 1.0 if weights is None else float(weights.max())
     intercept = bool(estimator.fit_intercept)
     silent = not any(multipliers)
     columns = getattr(estimator, "feature_names_in_", range(public.input_shape[0]))
-    pace = draw_pace(
+    numbers = draw_pace(
         loss,
         public.task,
-        norm=math.sqrt(count_variables(public) + intercept) if norm is None else norm,
+        norm=row_length(public.input_shape[0], len(public.indicators), intercept) if norm is None else norm,
         columns=public.input_shape[0] + intercept,
+        outputs=public.n_outputs,
         rows=sum(rows),
         multipliers=[multiplier or 0.0 for multiplier in multipliers],
         rounds=rounds_of(estimator),
@@ -104,18 +107,18 @@ def agree(
         classes=None if classes is None else tuple(classes.tolist()),
         loss=estimator.loss if isinstance(estimator.loss, str) else "huber",
         huber_scale=getattr(loss, "scale", 0.1),
-        alpha=penalty.alpha,
+        alpha=penalty.alpha / heaviest,
         l1=penalty.l1,
         fit_intercept=intercept,
         feature_bounds=_pairs(bounds),
         target_bounds=_pairs(targets),
-        class_weights=None if weights is None else tuple(weights.tolist()),
+        class_weights=None if weights is None else tuple((weights / heaviest).tolist()),
         rounds=rounds_of(estimator),
         sampling_rate=float(estimator.sampling_rate),
         average=float(average),
         adjacency=public.adjacency,
         delta=delta,
-        **vars(pace),
+        **vars(numbers),
     )
 
 
