@@ -291,6 +291,10 @@ class Site:
         n : int
             Public number of rows of all sites, an upper bound on the number of persons.
         warnings : iterable of str
+
+        Returns
+        -------
+        PrivacyStatement
         """
         assumption = f"no person has rows at more than {sites} sites, nor more than one at a site"
         return self._stated(replace(self._charge, unit=PERSON), n, None, (assumption,), warnings)
