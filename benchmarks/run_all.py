@@ -21,6 +21,7 @@ if __name__ == "__main__":
         "calibration_repair",
         "accuracy",
         "end_to_end",
+        "linear_models",
         "mechanisms",
         "rgp_memory",
         "rgp_accuracy",
@@ -29,6 +30,7 @@ if __name__ == "__main__":
         "private_search",
         "sweep",
         "rows_past_memory",
+        "command_line",
     ):
         print(f"== {name}", flush=True)
         subprocess.run([sys.executable, HERE / f"{name}.py", *sys.argv[1:]], check=True, cwd=HERE.parent)

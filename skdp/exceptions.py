@@ -15,6 +15,7 @@ __all__ = [
     "PrivacyLeakWarning",
     "PrivateBoundsWarning",
     "ProtocolError",
+    "RankFailureError",
     "SkdpError",
     "SweepSpendsWarning",
     "UnsupportedEventError",
@@ -64,6 +65,24 @@ class BudgetExceededError(SkdpError, RuntimeError):
     fits: float | None = None
 
 
+class RankFailureError(SkdpError, RuntimeError):
+    """Another process of a `skdp.distributed.process_group` failed, died or hangs, so this one cannot go on.
+
+    Parameters
+    ----------
+    message : str
+    rank : int or None
+        Which process, where it is known.
+    spent : PrivacyStatement or None
+        What the fit that ended counts as spent; None where nothing was.
+    """
+
+    def __init__(self, message: str, rank: int | None = None, spent: object = None):
+        super().__init__(message)
+        self.rank = rank
+        self.spent = spent
+
+
 class PrivacyLeakWarning(UserWarning):
     """A public value had to be read from private rows and is not covered by the statement."""
 
@@ -93,4 +112,4 @@ class WeakSignalWarning(UserWarning):
 
 
 class SweepSpendsWarning(UserWarning):
-    """Many fits on private rows are about to be made for one picture, and every one of them is spending."""
+    """Many fits on private rows are made for one picture or one search, and every one of them is spending."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from skdp.accounting import ledger_sessions
 from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
+from skdp.accounting.searches import warn_inside_search
 from skdp.contract import Charge, Touch
+from skdp.distributed import current
 from skdp.exceptions import PlanViolationError
 
 if TYPE_CHECKING:
@@ -64,6 +66,11 @@ class FitBook:
         Public number of units, where it is known.
     planned : PrivacyStatement, optional
         Statement of the whole plan, whose facts, assumptions and warnings ledgers repeat.
+    shared : bool, default=False
+        Whether the processes of a `skdp.distributed.process_group` share what is spent: each has a book, and the one of
+        rank 0 tells the ledgers.
+    party : bool, default=False
+        Whether the rows of this process are those of a party of its own in such a group, which tells its own ledgers.
 
     Notes
     -----
@@ -87,7 +94,15 @@ class FitBook:
     {'gradient': 50}
     """
 
-    def __init__(self, what: str = "", n: int | None = None, planned: PrivacyStatement | None = None) -> None:
+    def __init__(
+        self,
+        what: str = "",
+        n: int | None = None,
+        planned: PrivacyStatement | None = None,
+        shared: bool = False,
+        party: bool = False,
+    ) -> None:
+        self.shared, self.party = shared, party
         self.id = uuid.uuid4().hex
         self.about = _about(what, n, planned)
         self._ledgers: tuple = ()
@@ -114,16 +129,33 @@ class FitBook:
             has paid for other charges than this one.
         BudgetExceededError
             An open ledger does not admit the charge; other errors say that it does not belong into the ledger.
+
+        Warns
+        -----
+        SweepSpendsWarning
+            Once for each search of scikit-learn that makes such charges while no ledger is open.
         """
         if self.reservation is not None:
             raise PlanViolationError("this book already holds a reservation; a second fit needs a FitBook of its own")
         lease = _check_lease(lease)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
-        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
-        if not covered:
+        if self._tells(charge):
             _, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about)
+            if any(touch.noise for touch in charge.touches) and not self._ledgers:
+                warn_inside_search()
         self.reservation = Reservation(charge, lines)
         return self.reservation
+
+    def _tells(self, charge: Charge) -> bool:
+        """Whether this book is the one that tells the ledgers."""
+        ranks = current()
+        if ranks is not None and not (self.shared or self.party):
+            raise ValueError(
+                f"{self.about['what'] or 'this'} would see the rows of one process alone inside process_group(), where "
+                "only DPClassifier and DPRegressor are fitted by all processes together: fit it outside, in one process"
+            )
+        # A pipeline or search that covers a fit told the ledgers itself.
+        return not take_cover(charge, self) and (ranks is None or self.party or ranks.leads)
 
     def spend(self, reservation: Reservation, touch: Touch) -> int:
         """Count one query of a touch, before it is answered.
@@ -253,10 +285,9 @@ class FitBook:
                 "stopped fit, or start a new fit"
             )
         lease = _check_lease(lease)
-        covered = take_cover(charge, self)  # by a pipeline or search that told the ledgers itself
         behind = {name: line.leased for name, line in reservation.lines.items()}
         self._ledgers = ()
-        if not covered:
+        if self._tells(charge):
             self.id, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about, behind)
         for line in reservation.lines.values():
             line.spent = line.leased

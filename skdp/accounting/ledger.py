@@ -71,7 +71,7 @@ class PrivacyLedger:
     epsilon : float
         Of everything so far.
     remaining : float
-        What would still fit.
+        What would still fit; ``print(ledger)`` shows both, and says why they do not add up to the ceiling.
     statement : PrivacyStatement
 
     Raises
@@ -324,10 +324,14 @@ class PrivacyLedger:
         Returns
         -------
         DataFrame
-            Columns what, when, n, key, queries, epsilon (of the charge alone), epsilon so far (both at the ledger's
-            delta), and state.
+            Columns what, when, n, key, queries, epsilon (of the charge alone), epsilon added (how much it lifted the
+            whole), epsilon so far (of the whole; all three at the ledger's delta), and state. What a first charge adds
+            may be more than it costs alone, by the price of an adaptive ledger, and what later ones add is less.
         """
         return ledger_report.table(self._store.refresh())
+
+    def __str__(self) -> str:
+        return ledger_report.summary(self._store.refresh())
 
     def __repr__(self) -> str:
         ceiling = "" if math.isinf(self.ceiling) else f" of {self.ceiling:g}"
@@ -339,7 +343,7 @@ class PrivacyLedger:
         )
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{escape(repr(self))}</b></p>{self.table()._repr_html_()}"
+        return f"<pre>{escape(str(self))}</pre>{self.table()._repr_html_()}"
 
 
 def _remove(folder: str, process: int) -> None:

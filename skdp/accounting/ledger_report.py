@@ -10,18 +10,23 @@ from dp_accounting import dp_event
 from skdp.accounting import accountants
 from skdp.accounting.checks import event_delta
 from skdp.accounting.composition import as_one
-from skdp.accounting.ledger_admission import costs_by_key, epsilon_of, filter_of, spending
+from skdp.accounting.ledger_admission import costs_by_key, epsilon_of, filter_of, largest_release, spending
 from skdp.accounting.ledger_entries import DECLARED, Accounts, Entry, Terms, by_key
 from skdp.accounting.ledger_filter import RENYI_FILTER
 from skdp.accounting.queries import query_lines
 from skdp.accounting.relations import phases
 from skdp.accounting.statement import PrivacyStatement
 from skdp.accounting.statement_lines import FILTERED, FIXED_BEFORE, PUBLIC_SPLITS
-from skdp.accounting.statement_text import query_text
+from skdp.accounting.statement_text import query_text, round_up
 
 if TYPE_CHECKING:
     import pandas as pd
 
+NO_SUM_DECLARED = "These do not add up to the ceiling: releases together cost less than the sum of their epsilons."
+NO_SUM_ADAPTIVE = (
+    "These do not add up to the ceiling: charges together cost less than the sum of their epsilons, while the freedom\n"
+    "to choose each by the results of the last (a Renyi filter) takes some tenths of epsilon, once and at the start."
+)
 _UNKNOWN = "ended without a word, so it counts in full"
 
 
@@ -129,6 +134,26 @@ def _warnings(accounts: Accounts) -> list[str]:
     return [f"not covered, because nothing protects it: {look}" for look in dict.fromkeys(accounts.looks)]
 
 
+# ------------------------------------------------------------------ in a few lines
+def summary(accounts: Accounts) -> str:
+    """What was spent, what is left for one more charge, and why the two do not add up."""
+    terms, spent = accounts.terms, spending(accounts)
+    made, declared = len(accounts.counted), terms.mode == DECLARED
+    ceiling = "no ceiling" if terms.epsilon is None else f"ceiling {terms.epsilon:g}"
+    lines = [
+        f"Privacy ledger ({terms.mode}), {made} charge{'s' * (made != 1)} made, delta = {terms.delta:g}",
+        f"  {'declared in all:' if declared else 'spent so far:   '}  epsilon = "
+        f"{round_up(epsilon_of(terms, accounts.adjacency, spent))} ({ceiling})",
+    ]
+    if terms.epsilon is None:
+        return "\n".join(lines)
+    left = largest_release(terms, accounts.adjacency or "zero-out", spent)
+    word = "declaration" if declared else "charge"
+    lines.append(f"  left for one {word}: epsilon = {left:.4g}" if left else f"  left: nothing, for whatever {word}")
+    lines.append(NO_SUM_DECLARED if declared else NO_SUM_ADAPTIVE)
+    return "\n".join(lines)
+
+
 # ------------------------------------------------------------------ the table
 def table(accounts: Accounts) -> pd.DataFrame:
     """A line for each charge in order."""
@@ -136,11 +161,12 @@ def table(accounts: Accounts) -> pd.DataFrame:
 
     terms = accounts.terms
     so_far: list[Entry] = []
-    lines = []
+    lines, before = [], 0.0
     for entry in accounts.entries.values():
         if not entry.void:
             so_far.append(entry)
         adjacency = entry.charge.adjacency
+        together = epsilon_of(terms, adjacency, so_far)
         lines.append(
             {
                 "what": entry.about["what"],
@@ -149,11 +175,13 @@ def table(accounts: Accounts) -> pd.DataFrame:
                 "key": entry.key,
                 "queries": _in_words(entry),
                 "epsilon": _alone(terms, entry),
-                "epsilon so far": epsilon_of(terms, adjacency, so_far),
+                "epsilon added": together - before,
+                "epsilon so far": together,
                 "state": state(entry),
             }
         )
-    columns = ["what", "when", "n", "key", "queries", "epsilon", "epsilon so far", "state"]
+        before = together
+    columns = ["what", "when", "n", "key", "queries", "epsilon", "epsilon added", "epsilon so far", "state"]
     return pd.DataFrame(lines, columns=columns)
 
 

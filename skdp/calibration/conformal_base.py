@@ -42,9 +42,13 @@ class ConformalSpending(PrefitSpending):
         touch = threshold_touch(scale, self._steps)
         return Charge((touch,), public.adjacency, public.unit, split=self._split_in_words)
 
-    def _check_alpha(self) -> None:
+    def _check_parameters(self) -> None:
+        self._check_fitted_model()
         if not (is_real(self.alpha) and 0 < self.alpha <= 0.5):
-            raise ValueError(f"alpha={self.alpha!r} must lie in (0, 0.5]: the share of rows that may be missed")
+            raise ValueError(
+                f"alpha={self.alpha!r} must lie in (0, 0.5]: the share of rows that may be missed, such as 0.1 for "
+                "sets and intervals that hold the truth in 90 % of rows"
+            )
         if self.split != "disjoint":
             raise ValueError(
                 f"split={self.split!r}: rows that the model was trained on look better than new ones, so that sets and "
@@ -60,9 +64,10 @@ class ConformalSpending(PrefitSpending):
             q, margin, _, _ = rule(touch, public.n, self.alpha, n_is_public)
             if q * (public.n + 1) + margin > public.n:
                 least = math.ceil(2 * (1 + margin) / self.alpha)
+                budget = "noise_multiplier" if self.epsilon is None else "epsilon"
                 warn_user(
-                    f"{public.n} rows are too few for alpha={self.alpha:g} at this budget: nothing can be left "
-                    f"out. Give more rows (about {least}), or a larger epsilon or alpha",
+                    f"{public.n} rows are too few for alpha={self.alpha:g} at {budget}={getattr(self, budget):g}: "
+                    f"nothing can be left out. Give more rows (about {least}), a larger alpha, or a larger budget",
                     WeakSignalWarning,
                 )
             self.threshold_ = drive(

@@ -143,8 +143,7 @@ class DPConformalClassifier(ClassifierMixin, ConformalSpending):
         WeakSignalWarning
             Where rows are so few that sets have to hold every class.
         """
-        self._check_fitted_model()
-        self._check_alpha()
+        self._check_parameters()
         rows = classified_rows(self.estimator, X, y, self.on_invalid)
         self._find_threshold(rows, DoubtOfTruth(), 1.0)
         return self

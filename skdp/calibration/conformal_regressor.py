@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from skdp.calibration.conformal_base import ConformalSpending
@@ -156,8 +156,12 @@ class DPConformalRegressor(RegressorMixin, ConformalSpending):
         WeakSignalWarning
             Where rows are so few that intervals have to span the whole range.
         """
-        self._check_fitted_model()
-        self._check_alpha()
+        self._check_parameters()
+        if is_classifier(self.estimator):
+            raise ValueError(
+                f"estimator={type(self.estimator).__name__} predicts classes, and this gives intervals of numbers; use "
+                "DPConformalClassifier"
+            )
         low, high = self._bounds()
         rows = predicted_rows(self.estimator, X, y, self.on_invalid)
         self._find_threshold(rows, Residual(low, high), high - low)
@@ -182,10 +186,14 @@ class DPConformalRegressor(RegressorMixin, ConformalSpending):
 
     def _bounds(self) -> tuple[float, float]:
         given = getattr(self.estimator, "y_bounds_", None) if self.y_bounds is None else self.y_bounds
-        found = np.zeros(0) if given is None else np.asarray(given, dtype=float).ravel()
+        try:
+            found = np.zeros(0) if given is None else np.asarray(given, dtype=float).ravel()
+        except (TypeError, ValueError):
+            found = np.zeros(0)
         if found.shape != (2,) or not (math.isfinite(found[1] - found[0]) and found[0] < found[1]):
             raise ValueError(
-                f"y_bounds={self.y_bounds!r} must be the public range (low, high) of one target; it can be left out "
-                "where the model has y_bounds_ of one target"
+                f"y_bounds={self.y_bounds!r} must be the public range of the target, low before high, such as "
+                "(0, 100), and known from elsewhere than these rows; it may be left out for a model with y_bounds_ of "
+                "one target, as DPRegressor has"
             )
         return float(found[0]), float(found[1])

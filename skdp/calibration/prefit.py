@@ -67,8 +67,8 @@ class PrefitSpending(Spending):
         self._check_budget()
         if self.split not in SPLITS:
             raise ValueError(f"split={self.split!r} must be one of {', '.join(map(repr, SPLITS))}")
-        if self.estimator is None or isinstance(self.estimator, type):
-            raise ValueError(f"estimator={self.estimator!r} must be a fitted model")
+        if isinstance(self.estimator, type) or not hasattr(self.estimator, "fit"):
+            raise ValueError(f"estimator={self.estimator!r} must be a fitted model, such as a DPClassifier after fit")
         check_is_fitted(
             self.estimator,
             msg="estimator=%(name)s is not fitted: fit it on other rows first, and wrap it in "

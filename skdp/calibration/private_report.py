@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from skdp.accounting.checks import is_real
+from skdp.accounting.statement_text import round_up
 from skdp.contract import Answers, Charge, Gaussian, Poisson, Public, Query, RowSum, Touch, drive
 from skdp.metrics.binning import BinnedCurve, check_bins
 from skdp.metrics.cell_sums import CellSums, CellTotals, read_totals
@@ -88,6 +89,9 @@ class DPCalibrationReport(Spending):
         Of the noise in each of the four (of `ece_`: an upper bound).
     curve_ : BinnedCurve
         The noisy bins; ``ReliabilityDisplay([report.curve_])`` draws them.
+    bin_std_errors_ : dict of str to ndarray of shape (n_bins,)
+        Of the noise in each bin's `rows` and `gap` (rows that came out less rows that were predicted to); 0 below
+        1/n_classes.
     privacy_ : PrivacyStatement
 
     Notes
@@ -113,6 +117,11 @@ class DPCalibrationReport(Spending):
     >>> report = DPCalibrationReport(epsilon=1.0).fit(model, X[1000:], y[1000:])
     >>> 0 <= report.ece_ < 0.2, report.privacy_.epsilon <= 1.0
     (True, True)
+
+    ``print(report)`` shows all figures beside the standard deviation of their noise:
+
+    >>> str(report).splitlines()[0]
+    'DPCalibrationReport of 2000 rows, with noise: epsilon = 1, delta = 1e-05'
     """
 
     def __init__(
@@ -185,6 +194,36 @@ class DPCalibrationReport(Spending):
         index = pd.Index(values, name="metric")
         return pd.DataFrame({"value": list(values.values()), "std_error": list(self.std_errors_.values())}, index=index)
 
+    def bins_to_frame(self) -> pd.DataFrame:
+        """One row per bin of confidence in which a top probability can lie.
+
+        Returns
+        -------
+        DataFrame
+            Noisy `rows`, and their `gap`: right predictions less sum of confidences, in rows. A positive one is of a
+            model that is too modest there. Beside each the standard deviation of its noise, `rows_std` and `gap_std`.
+        """
+        curve, std = self.curve_, self.bin_std_errors_
+        shown = curve.edges[1:] > self._first / (len(curve.edges) - 1) + 1e-9
+        names = [f"{low:.2f}-{high:.2f}" for low, high in zip(curve.edges[:-1], curve.edges[1:], strict=True)]
+        columns = {"rows": curve.weight, "rows_std": std["rows"], "gap": curve.gaps, "gap_std": std["gap"]}
+        return pd.DataFrame(columns, index=pd.Index(names, name="confidence"))[shown]
+
+    def __str__(self) -> str:
+        if not hasattr(self, "curve_"):
+            return repr(self)
+        claim, metrics, bins = self.privacy_, self.to_frame(), self.bins_to_frame()
+        lines = [
+            f"{type(self).__name__} of {claim.n} rows, with noise: epsilon = {round_up(claim.epsilon)}, "
+            f"delta = {claim.delta:g}",
+            metrics.to_string(float_format="{:.4f}".format),
+            "(std_error: standard deviation of the noise; ece: noise taken out. The noisy bins as they are give "
+            f"{self.ece_noisy_:.4f}, of which a perfect model would show {self.ece_noise_:.4f}.)",
+            bins.to_string(float_format="{:.0f}".format),
+            "(gap: right predictions less sum of confidences, in rows; within two or three gap_std it may be noise.)",
+        ]
+        return "\n\n".join(lines)
+
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What one fit costs at a noise scale.
 
@@ -217,6 +256,7 @@ class DPCalibrationReport(Spending):
         def padded(values: np.ndarray) -> np.ndarray:
             return np.r_[np.zeros(first), values]
 
+        self._first = first
         middle = (np.arange(first, n_bins) + 0.5) / n_bins
         half = 0.5 / n_bins
         predicted = totals.counts * middle + totals.extras[:, 0] * half
@@ -224,6 +264,7 @@ class DPCalibrationReport(Spending):
         self.curve_ = BinnedCurve(edges, padded(totals.counts), padded(totals.hits), padded(predicted))
         std = np.sqrt(totals.std**2 * ((1 - middle) ** 2 + middle**2) + (totals.extras_std[0] * half) ** 2)
         gaps = totals.hits - predicted
+        self.bin_std_errors_ = {"rows": padded(np.full(len(std), 2**0.5 * totals.std)), "gap": padded(std)}
         self.ece_noisy_ = float(np.abs(gaps).sum() / n)
         self.ece_noise_ = float((2 / np.pi) ** 0.5 * std.sum() / n)
         self.ece_ = float(np.sqrt(np.maximum(gaps**2 - std**2, 0)).sum() / n)

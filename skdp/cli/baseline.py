@@ -132,6 +132,10 @@ def _own(arguments: argparse.Namespace, epsilons: list[float], shown: Any) -> _J
     for what in own.looked:
         remedy = "--classes" if "classes of" in what else "a file that `skdp schema FILE` makes, and --schema"
         warnings.warn(f"{what} are not protected; pass them by {remedy}", PrivacyLeakWarning, stacklevel=2)
+    for words in own.advice:
+        warnings.warn(words, stacklevel=2)
+    # Said above, with this command's remedy, and unless a schema overrules the guess.
+    warnings.filterwarnings("ignore", message="columns .* are named like identifiers.*leave them out$")
 
     def make(share: Callable[[float], None]) -> list[Contender]:
         options = _options(arguments, share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 from collections.abc import Iterable, Mapping
@@ -9,16 +10,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from skdp.cli.column_names import named_like_identifiers
 from skdp.cli.errors import UsageError
 from skdp.preprocessing import Column
 from skdp.preprocessing.schema import FORMAT
+from skdp.preprocessing.table_layout import EPOCH
 
-__all__ = ["KINDS", "ColumnFacts", "check_names", "facts_of_file", "template"]
+__all__ = ["IDENTIFIER", "KINDS", "ColumnFacts", "check_names", "facts_of_file", "template"]
 
-KINDS = ("numeric", "categorical", "boolean", "date")
+IDENTIFIER = "identifier"
+KINDS = ("numeric", "categorical", "boolean", "date", IDENTIFIER)
 ABOUT = (
     "Fill in what is PUBLIC about each column: known from documentation, law or nature, and not read off the "
-    "rows. kind: numeric, categorical, boolean or date (YYYY-MM-DD). low and high: bounds of numbers. categories:"
+    "rows. kind: numeric, categorical, boolean, date (YYYY-MM-DD) or identifier (not used; guessed here from the name "
+    "alone, so change it where the guess is wrong). low and high: bounds of numbers or dates. categories:"
     " all that may occur. missing: whether values may be missing. source: where this is known from. Whatever "
     "stays null is private, and the model pays from its budget to learn it with noise; kinds that stay null are "
     "read off the values, which protects nobody. Delete columns that are not to be used."
@@ -33,9 +40,9 @@ class ColumnFacts:
     Parameters
     ----------
     name : str
-    kind : {"numeric", "categorical", "boolean", "date"} or None
+    kind : {"numeric", "categorical", "boolean", "date", "identifier"} or None
     knowledge : Column or None
-        Bounds or categories.
+        Bounds or categories; bounds of dates in days since 2000-01-01, as the models see dates.
     """
 
     name: str
@@ -45,6 +52,8 @@ class ColumnFacts:
 
 def template(kinds: Mapping[str, str | None]) -> str:
     """A schema file with the names and declared types of columns, and room for what else is public.
+
+    Columns that are named like identifiers are marked as such, for the reader to overrule.
 
     Parameters
     ----------
@@ -56,9 +65,14 @@ def template(kinds: Mapping[str, str | None]) -> str:
     str
     """
     columns = []
+    identifiers = named_like_identifiers(kinds)
     for name, kind in kinds.items():
+        kind = IDENTIFIER if name in identifiers else kind
         entry: dict[str, Any] = {"name": name, "kind": kind}
-        if kind in (None, "numeric"):
+        if kind == IDENTIFIER:
+            columns.append(entry)
+            continue
+        if kind in (None, "numeric", "date"):
             entry |= {"low": None, "high": None}
         if kind in (None, "categorical"):
             entry |= {"categories": None}
@@ -116,15 +130,31 @@ def _facts(path: str, entry: Any) -> ColumnFacts:
     given = {key: value for key, value in entry.items() if key != "kind" and value is not None}
     if given.keys().isdisjoint(("low", "high", "categories")):
         return ColumnFacts(name, kind)
-    if kind in ("boolean", "date"):
-        raise UsageError(f"--schema {path!r}, column {name!r}: bounds and categories are not for a {kind}")
+    if kind in ("boolean", IDENTIFIER) or (kind == "date" and "categories" in given):
+        what = "categories" if kind == "date" else "bounds and categories"
+        raise UsageError(f"--schema {path!r}, column {name!r}: {what} are not for kind {kind!r}")
+    if kind == "date":
+        given |= {end: _days(path, name, end, given.get(end)) for end in ("low", "high")}
     try:
         knowledge = Column(**given)
     except (TypeError, ValueError) as error:
         raise UsageError(f"--schema {path!r}: {error}") from error
+    if kind == "date":
+        return ColumnFacts(name, kind, knowledge)
     if kind not in (None, knowledge.kind):
         raise UsageError(f"--schema {path!r}, column {name!r} is called {kind}, but what is given is {knowledge.kind}")
     return ColumnFacts(name, knowledge.kind, knowledge)
+
+
+def _days(path: str, name: str, end: str, value: Any) -> float:
+    """A bound of dates in days since the public origin that models count from."""
+    try:
+        return float((np.datetime64(datetime.date.fromisoformat(value)) - EPOCH) / np.timedelta64(1, "D"))
+    except (TypeError, ValueError):
+        raise UsageError(
+            f'--schema {path!r}, column {name!r}: {end}={value!r} must be a date such as "2024-12-31"; give both low '
+            "and high, or neither"
+        ) from None
 
 
 def check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:

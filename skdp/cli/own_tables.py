@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from skdp.cli.column_facts import ColumnFacts, check_names, facts_of_file
+from skdp.cli.column_facts import IDENTIFIER, ColumnFacts, check_names, facts_of_file
+from skdp.cli.column_names import named_like_dates, named_like_identifiers
 from skdp.cli.errors import UsageError
 from skdp.cli.table_files import TableFile
 from skdp.preprocessing import Column
@@ -40,6 +41,8 @@ class OwnTable:
     looked : tuple of str
         What was read off the values although it is not protected, in words.
     classes_are_public : bool
+    advice : tuple of str
+        What the names of columns suggest, in words.
     """
 
     name: str
@@ -51,6 +54,7 @@ class OwnTable:
     knowledge: Mapping[str, Column]
     looked: tuple[str, ...]
     classes_are_public: bool
+    advice: tuple[str, ...] = ()
 
     @property
     def megabytes(self) -> float:
@@ -103,7 +107,9 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     check_names("--target", [arguments.target], file.kinds)
     check_names("--drop", arguments.drop, file.kinds)
     check_names(f"--schema {arguments.schema!r}", facts, file.kinds)
-    used = [name for name in (facts or file.kinds) if name != arguments.target and name not in arguments.drop]
+    identifiers = [name for name, about in facts.items() if about.kind == IDENTIFIER]
+    unused = {arguments.target, *arguments.drop, *identifiers}
+    used = [name for name in (facts or file.kinds) if name not in unused]
     if not used:
         raise UsageError(f"no column is left to predict {arguments.target!r} from")
     target = facts.get(arguments.target, ColumnFacts(arguments.target))
@@ -116,6 +122,9 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     knowledge = {name: facts[name].knowledge for name in used if name in facts and facts[name].knowledge}
     categories = {name: column.categories for name, column in knowledge.items()} | {target.name: public_classes}
 
+    stated = [name for name in used if name in facts and facts[name].kind]
+    advice = tuple(_advice(kinds, stated, knowledge))
+
     train, test = _read(file, kinds | {target.name: "categorical"}, categories)
     labels = [part.pop(target.name).astype(object).where(lambda cells: cells.notna(), "") for part in (train, test)]
     if not len(train) or not len(test):
@@ -125,7 +134,24 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     classes = public_classes or _found_classes(target.name, labels)
     if not public_classes:
         looked.append(f"the classes of {target.name!r} (read off the values)")
-    return OwnTable(arguments.name, train, test, *labels, classes, knowledge, tuple(looked), bool(public_classes))
+    return OwnTable(arguments.name, train, test, *labels, classes, knowledge, tuple(looked), bool(public_classes),
+                    advice)  # fmt: skip
+
+
+def _advice(kinds: Mapping[str, str], stated: list[str], knowledge: Mapping[str, Column]) -> Iterator[str]:
+    """By names and kinds of columns alone; what a schema states is not doubted, but dates as categories are."""
+    named = [name for name in named_like_identifiers(kinds) if name not in stated]
+    if named:
+        yield (
+            f"columns {', '.join(map(repr, named))} are named like identifiers, which cost budget and tell a model "
+            "nothing; leave them out with --drop, or state their kind in a schema"
+        )
+    dates = [name for name in named_like_dates(kinds) if kinds[name] == "categorical" and name not in knowledge]
+    if dates:
+        yield (
+            f"columns {', '.join(map(repr, dates))} are named like dates, and are used as categories, one for each "
+            'different text; if they hold YYYY-MM-DD, give them "kind": "date" in a schema, and if not, "categories"'
+        )
 
 
 def _public_classes(given: str | None, target: ColumnFacts) -> tuple[str, ...]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from skdp.accounting.statement_text import round_up
 from skdp.cli.models import Contender
 
 __all__ = ["Result", "evaluate", "table", "wrapped"]
 
+ROWS = 100_000
 HEADERS = ("model", "accuracy", "ROC AUC", "log loss", "ECE", "seconds", "epsilon", "delta")
 
 
@@ -89,7 +92,8 @@ def evaluate(model: Contender, X: Any, y: Any, classes: Sequence[Any], seconds: 
     """
     from skdp.reporting.utility import classification_scores
 
-    scores = classification_scores(y, model.estimator.predict(X), model.estimator.predict_proba(X), classes)
+    predicted, proba = (_by_pieces(ask, X) for ask in (model.estimator.predict, model.estimator.predict_proba))
+    scores = classification_scores(y, predicted, proba, classes)
     return Result(
         model=model.name,
         private=model.private,
@@ -101,6 +105,11 @@ def evaluate(model: Contender, X: Any, y: Any, classes: Sequence[Any], seconds: 
         epsilon=float(model.estimator.privacy_.epsilon) if model.private else math.inf,
         delta=float(model.estimator.privacy_.delta) if model.private else None,
     )
+
+
+def _by_pieces(ask: Callable[[Any], Any], X: Any) -> np.ndarray:
+    """Predictions of many rows, which are encoded a piece at a time."""
+    return np.concatenate([np.asarray(ask(X[start : start + ROWS])) for start in range(0, len(X), ROWS)])
 
 
 def table(results: Sequence[Result], width: int) -> str:

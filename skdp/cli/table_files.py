@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
-from collections.abc import Iterator, Mapping
+import gzip
+import lzma
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,8 @@ ROWS = 100_000
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _TRUE, _FALSE = ("true", "yes", "y", "t", "1", "1.0"), ("false", "no", "n", "f", "0", "0.0")
 _PARQUET = (".parquet", ".pq")
+_SHEETS = (".xlsx", ".xls", ".ods")
+_COMPRESSED: dict[str, Callable] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 class TableFile:
@@ -27,6 +34,7 @@ class TableFile:
     Parameters
     ----------
     path : str
+        A CSV file may be compressed, and then ends in ``.gz``, ``.bz2`` or ``.xz``.
     delimiter : str, optional
         Of a CSV file; a comma when None, a tab for ``.tsv``.
 
@@ -45,17 +53,26 @@ class TableFile:
         self.path = path
         if not Path(path).is_file():
             raise UsageError(f"{path!r} is not a file")
-        self.is_parquet = Path(path).suffix.lower() in _PARQUET
+        *_, kind = [end.lower() for end in Path(path).suffixes if end.lower() not in _COMPRESSED] or [""]
+        self._open = _COMPRESSED.get(Path(path).suffix.lower(), open)
+        if kind in _SHEETS:
+            raise UsageError(f"{path!r} is a spreadsheet; save the sheet as CSV")
+        self.is_parquet = kind in _PARQUET and self._open is open
         if self.is_parquet and delimiter is not None:
             raise UsageError(f"--delimiter is for text files, and {path!r} is Parquet")
-        self.delimiter = delimiter or ("\t" if Path(path).suffix.lower() == ".tsv" else ",")
+        self.delimiter = delimiter or ("\t" if kind == ".tsv" else ",")
         if len(self.delimiter) != 1:
             raise UsageError(f"--delimiter {delimiter!r} must be one character")
         with self._readable():
             names = self._declared_types() if self.is_parquet else dict.fromkeys(self._header())
         self.kinds: dict[str, str | None] = names
 
-    def pieces(self, kinds: Mapping[str, str], categories: Mapping[str, tuple] | None = None) -> Iterator[pd.DataFrame]:
+    def pieces(
+        self,
+        kinds: Mapping[str, str],
+        categories: Mapping[str, tuple] | None = None,
+        unread: Counter[str] | None = None,
+    ) -> Iterator[pd.DataFrame]:
         """The rows in order, at most 100,000 at a time, with columns of the types that their kinds ask for.
 
         Cells that are no number, date or truth value where one is expected are missing; each cell is read by itself.
@@ -66,6 +83,9 @@ class TableFile:
             The columns to be read.
         categories : mapping of str to tuple, optional
             Declared categories; words such as NA stand for missing values unless they are among them.
+        unread : Counter, optional
+            Goes up, by column, with every cell that holds something else than its kind asks for. Such counts are
+            exact, so they are for rows that nobody promised to protect.
 
         Yields
         ------
@@ -78,7 +98,10 @@ class TableFile:
             absent = {name: [word for word in MISSING if word not in known.get(name, ())] for name in kinds}
             raw = self._csv_pieces(list(kinds), absent)
         for piece in raw:
-            yield pd.DataFrame({name: _typed(piece[name], kind) for name, kind in kinds.items()})
+            typed = pd.DataFrame({name: _typed(piece[name], kind) for name, kind in kinds.items()})
+            if unread is not None:
+                unread.update({name: int((piece[name].notna() & typed[name].isna()).sum()) for name in kinds})
+            yield typed
 
     def guessed_kinds(self, names: list[str]) -> dict[str, str]:
         """Kinds of columns by their values: numeric or date where all are, else categorical.
@@ -100,7 +123,7 @@ class TableFile:
 
     # ------------------------------------------------------------------ files
     def _header(self) -> list[str]:
-        with open(self.path, encoding="utf-8-sig", newline="") as file:
+        with self._open(self.path, "rt", encoding="utf-8-sig", newline="") as file:
             names = next(csv.reader(file, delimiter=self.delimiter), [])
         names = [name.strip() for name in names]
         if not any(names):
@@ -141,8 +164,12 @@ class TableFile:
             yield
         except UsageError:
             raise
+        except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise UsageError(f"{self.path!r} is damaged, or not compressed as its name says") from error
         except OSError as error:
             raise UsageError(f"{self.path!r} cannot be read: {error.strerror or error}") from error
+        except UnicodeDecodeError as error:  # whose text quotes what it found
+            raise UsageError(f"{self.path!r} is not a table in UTF-8; save it as UTF-8 text") from error
         except (ValueError, csv.Error) as error:  # pandas' and pyarrow's parsers raise kinds of these
             raise UsageError(f"{self.path!r} is not a table: {str(error).splitlines()[0][:160]}") from error
 

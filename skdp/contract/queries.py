@@ -366,10 +366,10 @@ class Query:
 
     def fingerprint(self, weights: Mapping[str, Any] | None = None) -> str:
         """Digest of everything public about the query; transcript replay compares it between neighbours."""
-        return hashlib.sha256(b"".join(_exactly((self.touch, self.values, dict(weights or {}))))).hexdigest()
+        return hashlib.sha256(b"".join(exactly((self.touch, self.values, dict(weights or {}))))).hexdigest()
 
 
-def _exactly(public: Any) -> Iterator[bytes]:
+def exactly(public: Any) -> Iterator[bytes]:
     """Bytes that tell any two public values apart, where a repr rounds tensors and leaves out most of an array."""
     if hasattr(public, "detach"):
         yield str(public.dtype).encode()
@@ -381,7 +381,7 @@ def _exactly(public: Any) -> Iterator[bytes]:
     if isinstance(public, (list, tuple)) or (isinstance(public, np.ndarray) and public.dtype == object):
         yield f"<{type(public).__name__} {len(public)}>".encode()
         for part in public:
-            yield from _exactly(part)
+            yield from exactly(part)
     elif isinstance(public, (float, np.ndarray, np.generic)):
         array = np.asarray(public)
         yield f"<{array.dtype} {array.shape}>".encode() + array.tobytes()
@@ -389,7 +389,7 @@ def _exactly(public: Any) -> Iterator[bytes]:
         yield f"<{getattr(public, '__qualname__', repr(public))}>".encode()
     else:
         yield type(public).__qualname__.encode()
-        yield from _exactly(vars(public))
+        yield from exactly(vars(public))
 
 
 Answers = tuple[Any, ...]

@@ -68,11 +68,15 @@ class Mechanism(BaseEstimator, ABC):
         Whether `Model.targets` holds the labels: then `taken_as_public` has to say so.
     weighs_rows : bool
         Whether sample weights other than 0 reach training.
+    sums_over_rows : bool
+        Whether every answer is a sum over rows that are drawn independently, so that several processes, each with some
+        of the rows, can train together.
     """
 
     default_module = None
     labels_are_public = False
     weighs_rows = True
+    sums_over_rows = False
 
     @abstractmethod
     def plan(self, public: Public, training: TrainingPlan, scale: float | None) -> Plan:

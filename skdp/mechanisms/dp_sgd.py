@@ -76,6 +76,8 @@ class DPSGD(Mechanism):
     50
     """
 
+    sums_over_rows = True
+
     def __init__(
         self,
         *,

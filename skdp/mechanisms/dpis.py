@@ -64,6 +64,8 @@ class DPIS(Mechanism):
     [('norms', 5), ('gradient', 50)]
     """
 
+    sums_over_rows = True
+
     def __init__(
         self,
         *,

@@ -74,6 +74,8 @@ class RGP(Mechanism):
     50
     """
 
+    sums_over_rows = True
+
     def __init__(self, *, rank: int = 8, carriers: str = "both", warm_up: float = 0.1):
         self.rank = rank
         self.carriers = carriers

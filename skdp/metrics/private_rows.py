@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skdp.contract.shown import shown
 from skdp.neural_network.problem import positions
 from skdp.neural_network.reading import invalid_targets, read_labels, read_numbers
 
@@ -62,7 +63,7 @@ def classified_rows(estimator: Any, X: Any, y: Any, on_invalid: str) -> PrivateR
     classes = np.asarray(estimator.classes_)
     labels = read_labels(y, on_invalid)
     if labels is None or labels.ndim != 1:
-        raise ValueError("y must be one label per row")
+        raise ValueError(f"y {_shape(y)}, and must be one label per row (a column: y.ravel())")
     proba, null = _predicted(estimator.predict_proba, X, on_invalid, len(labels), "predict_proba")
     # Multi-output classifiers give lists, others rows of the wrong width.
     if proba.shape != (len(labels), len(classes)):
@@ -70,7 +71,11 @@ def classified_rows(estimator: Any, X: Any, y: Any, on_invalid: str) -> PrivateR
     label = positions(classes, labels)
     null |= (label < 0) | ~((proba >= 0) & (proba <= 1 + 1e-6)).all(axis=1)
     if on_invalid == "raise" and null.any():
-        raise ValueError(f"some rows have a label that is not in classes_, or no valid probabilities{_REMEDY}")
+        known = shown(classes.tolist())
+        raise ValueError(
+            f"some rows of y have a label that is not among the model's classes_={known}, or no valid "
+            f"probabilities{_REMEDY}"
+        )
     values = np.column_stack([np.where(null[:, None], 0.0, proba), np.where(null, 0, label)])
     return PrivateRows(values, null, _facts("the labels in classes_", on_invalid))
 
@@ -95,15 +100,15 @@ def predicted_rows(estimator: Any, X: Any, y: Any, on_invalid: str) -> PrivateRo
         As in `classified_rows`.
     """
     _check(estimator, on_invalid, "predict")
-    targets = read_numbers("y", y, on_invalid)
+    targets = np.empty((0, 0)) if y is None else read_numbers("y", y, on_invalid)
     if targets.ndim != 1:
-        raise ValueError("y must be one number per row")
+        raise ValueError(f"y {_shape(y)}, and must be one number per row (a column: y.ravel())")
     prediction, null = _predicted(estimator.predict, X, on_invalid, len(targets), "predict")
     if prediction.shape != targets.shape:
         raise ValueError(f"predict gave shape {prediction.shape} for {len(targets)} targets")
     null |= invalid_targets(targets) | ~np.isfinite(prediction)
     if on_invalid == "raise" and null.any():
-        raise ValueError(f"some rows have no finite target or prediction{_REMEDY}")
+        raise ValueError(f"some rows of y are not finite, or have no finite prediction{_REMEDY}")
     values = np.where(null[:, None], 0.0, np.column_stack([prediction, targets]))
     return PrivateRows(values, null, _facts("the bounds of the target", on_invalid))
 
@@ -112,8 +117,13 @@ def _check(estimator: Any, on_invalid: str, method: str) -> None:
     if on_invalid not in ("raise", "null"):
         raise ValueError(f"on_invalid={on_invalid!r} must be one of 'raise', 'null'")
     if not hasattr(estimator, method):
-        raise ValueError(f"estimator={type(estimator).__name__} has no {method}, which is needed here")
+        kind = "classifier with probabilities" if method == "predict_proba" else "model that predicts"
+        raise ValueError(f"estimator={type(estimator).__name__} has no {method}, which is needed here; pass a {kind}")
     check_is_fitted(estimator)
+
+
+def _shape(y: Any) -> str:
+    return "is None" if y is None else f"has shape {np.shape(y)}"
 
 
 def _predicted(

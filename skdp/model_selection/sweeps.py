@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from sklearn.utils import _safe_indexing, indexable
 from sklearn.utils.validation import check_is_fitted
 
 from skdp.accounting import PrivacyStatement, compose
+from skdp.accounting.stated import Stated
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.splits import PublicKFold, check_splitter
 from skdp.neural_network.together import fit_together
@@ -26,6 +28,10 @@ __all__ = ["DPSweepCV", "fit_many"]
 _SCORES = (
     "cv_results_, best_params_ and best_score_ come from exact scores on held-out rows, which no epsilon covers: keep "
     "them to yourself, or search by skdp.model_selection.DPSearchCV"
+)
+_LOST = (
+    "NOT COMPLETE: fits in other processes were stopped, and what they had spent is not counted here; an open "
+    "skdp.PrivacyLedger has counted it"
 )
 
 
@@ -89,8 +95,20 @@ def fit_many(
     >>> len(fitted), all(one.privacy_.epsilon <= 1.0 for one in fitted)
     (4, True)
     """
-    X, y, sample_weight = indexable(X, y, sample_weight)
     estimators = [clone(estimator).set_params(**clone(dict(params), safe=False)) for params in candidates]
+    fitted, error = _fit_all(estimators, *indexable(X, y, sample_weight), rows, n_jobs)
+    if error is not None:
+        raise _noted(error, fitted)
+    return fitted
+
+
+def _fit_all(
+    estimators: list[Any], X: Any, y: Any, sample_weight: Any, rows: Sequence[Any] | None, n_jobs: int | None
+) -> tuple[list[Any], BaseException | None]:
+    """Fit in as many processes as there are; what was fitted, and the error of the first run that had one.
+
+    All runs come to their end, so that it is known what each of them spent.
+    """
     rows = [None] * len(estimators) if rows is None else list(rows)
     if len(rows) != len(estimators):
         raise ValueError(f"rows holds {len(rows)} index arrays for {len(estimators)} candidates; pass one for each")
@@ -98,40 +116,50 @@ def fit_many(
     if jobs <= 1:
         return _fit_run(estimators, rows, X, y, sample_weight)
     runs = [part for part in np.array_split(np.arange(len(estimators)), jobs) if len(part)]
-    fitted = Parallel(n_jobs=jobs)(
+    ended = Parallel(n_jobs=jobs)(
         delayed(_fit_run)([estimators[i] for i in run], [rows[i] for i in run], X, y, sample_weight) for run in runs
     )
-    return [estimator for run in fitted for estimator in run]
+    errors = [error for _, error in ended if error is not None]
+    return [estimator for run, _ in ended for estimator in run], errors[0] if errors else None
 
 
-def _fit_run(estimators: list[Any], rows: list[Any], X: Any, y: Any, sample_weight: Any) -> list[Any]:
-    """Fit each on its rows; equal rows are cut out once."""
+def _fit_run(
+    estimators: list[Any], rows: list[Any], X: Any, y: Any, sample_weight: Any
+) -> tuple[list[Any], BaseException | None]:
+    """Fit each on its rows, of which equal ones are cut out once; an error is handed back with what had spent."""
     cut: dict[int, tuple] = {}
-    for part in rows:
-        if id(part) not in cut:
-            cut[id(part)] = tuple(
-                data if part is None or data is None else _safe_indexing(data, part) for data in (X, y, sample_weight)
-            )
     try:
+        for part in rows:
+            if id(part) not in cut:
+                cut[id(part)] = tuple(
+                    data if part is None or data is None else _safe_indexing(data, part)
+                    for data in (X, y, sample_weight)
+                )
         fit_together(estimators, [cut[id(part)] for part in rows])
     except BaseException as error:
-        spent = [found for found in map(_spent, estimators) if found is not None]
-        if spent:
-            epsilon = compose(spent).epsilon
-            error.add_note(f"{len(spent)} of {len(estimators)} fits had spent by then: epsilon={epsilon:.3g} together")
-        raise
-    return estimators
+        return estimators, error
+    return estimators, None
 
 
-def _spent(estimator: Any) -> PrivacyStatement | None:
-    """What an estimator spent, fitted or not."""
-    try:
-        return estimator.privacy_
-    except (AttributeError, ValueError):  # not fitted, or not private
-        return None
+def _spent(estimators: list[Any]) -> list[PrivacyStatement]:
+    """What each of those that spent did spend, fitted or not."""
+    found = []
+    for estimator in estimators:
+        with contextlib.suppress(AttributeError, ValueError):  # not fitted, or not private
+            found.append(estimator.privacy_)
+    return found
 
 
-class DPSweepCV(GridSearchCV):
+def _noted(error: BaseException, estimators: list[Any]) -> BaseException:
+    """The error with a note on what was spent by then."""
+    spent = _spent(estimators)
+    if spent:
+        epsilon = compose(spent).epsilon
+        error.add_note(f"{len(spent)} of {len(estimators)} fits had spent by then: epsilon={epsilon:.3g} together")
+    return error
+
+
+class DPSweepCV(Stated, GridSearchCV):
     """`GridSearchCV` whose candidates and folds train together.
 
     Parameters
@@ -155,7 +183,9 @@ class DPSweepCV(GridSearchCV):
     cv_results_, best_estimator_, best_params_, best_score_, best_index_, scorer_, n_splits_, refit_time_, multimetric_
         As in `GridSearchCV`. ``mean_fit_time`` is a fit's share of the time of all.
     privacy_ : PrivacyStatement
-        All fits together, the refit included.
+        All fits together, the refit included, and those of earlier calls of `fit` that ended in an error. After an
+        error it says what was spent until then. Where several processes were interrupted nobody but an open
+        `skdp.PrivacyLedger` knows, and a warning in the statement says so.
 
     Warns
     -----
@@ -220,19 +250,35 @@ class DPSweepCV(GridSearchCV):
         folds = list(self._splitter(y).split(X, y))
         candidates = list(ParameterGrid(self.param_grid))
         warn_user(_SCORES, PrivacyLeakWarning)
+        spent: list[dict[str, Any]] = []
+        try:
+            self._sweep(X, y, sample_weight, candidates, folds, scorer, metric, spent)
+        except BaseException:
+            self._failed = [*getattr(self, "_failed", []), *spent]
+            raise
+        self._statements = spent
+        return self
+
+    def _sweep(self, X: Any, y: Any, sample_weight: Any, candidates: list, folds: list, scorer: Any, metric: Any,
+               spent: list) -> None:  # fmt: skip
+        """Fit, score, choose and refit; what is spent is noted down before anything else can fail."""
+
+        def fit(tried: list, rows: list | None) -> list[Any]:
+            models = [clone(self.estimator).set_params(**clone(params, safe=False)) for params in tried]
+            try:
+                fitted, error = _fit_all(models, X, y, sample_weight, rows, self.n_jobs)
+            except BaseException:
+                self._lost = (_LOST,)  # errors of fits are handed back, so something stopped the processes
+                raise
+            spent.extend(statement.to_dict() for statement in _spent(fitted))
+            if error is not None:
+                raise _noted(error, fitted)
+            return fitted
+
         started = time.perf_counter()
-        fitted = fit_many(
-            self.estimator,
-            [params for params in candidates for _ in folds],
-            X,
-            y,
-            sample_weight=sample_weight,
-            rows=[train for _ in candidates for train, _ in folds],
-            n_jobs=self.n_jobs,
-        )
+        tried = [(params, train) for params in candidates for train, _ in folds]
+        fitted = fit([params for params, _ in tried], [train for _, train in tried])
         each = (time.perf_counter() - started) / len(fitted)
-        # Counted before anything else can fail.
-        self._statements = [one.privacy_.to_dict() for one in fitted if hasattr(one, "privacy_")]
         out = [
             self._score(model, scorer, X, y, *fold, each)
             for model, fold in zip(fitted, folds * len(candidates), strict=True)
@@ -243,20 +289,22 @@ class DPSweepCV(GridSearchCV):
         self._choose(metric if not (callable(self.scoring) and self.multimetric_) else self.refit)
         if self.refit:
             started = time.perf_counter()
-            self.best_estimator_ = fit_many(self.estimator, [self.best_params_], X, y, sample_weight=sample_weight)[0]
+            (self.best_estimator_,) = fit([self.best_params_], None)
             self.refit_time_ = time.perf_counter() - started
-            if hasattr(self.best_estimator_, "privacy_"):
-                self._statements.append(self.best_estimator_.privacy_.to_dict())
             if hasattr(self.best_estimator_, "feature_names_in_"):
                 self.feature_names_in_ = self.best_estimator_.feature_names_in_
-        return self
+
+    def _stated(self) -> list[dict[str, Any]]:
+        return [*getattr(self, "_failed", []), *getattr(self, "_statements", [])]
 
     @property
     def privacy_(self) -> PrivacyStatement:
         """Statement of all fits together."""
-        check_is_fitted(self, "_statements")
-        total = compose([PrivacyStatement.from_dict(plain) for plain in self._statements])
-        return replace(total, warnings=(*total.warnings, _SCORES))
+        parts = self._stated()
+        if not parts:
+            check_is_fitted(self, "_statements")
+        total = compose([PrivacyStatement.from_dict(plain) for plain in parts])
+        return replace(total, warnings=(*getattr(self, "_lost", ()), *total.warnings, _SCORES))
 
     def _score(self, model: Any, scorer: Any, X: Any, y: Any, train: Any, test: Any, fit_time: float) -> dict:
         """What scikit-learn's own search notes down of one fit."""

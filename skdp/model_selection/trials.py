@@ -44,15 +44,15 @@ def probabilities(mean: float, shape: float) -> Iterator[tuple[int, float]]:
 def gamma_of(mean: float, shape: float) -> float:
     """Parameter of the truncated negative binomial distribution with this mean, by bisection on its logarithm."""
 
-    def expected(gamma: float) -> float:
-        if shape == 0:
-            return (1 / gamma - 1) / math.log(1 / gamma)
-        return shape * (1 / gamma - 1) / -math.expm1(shape * math.log(gamma))
+    def expected(log_gamma: float) -> float:
+        # 1 / gamma - 1 over the logarithm of 1 / gamma, or over (1 - gamma ** shape) / shape, without cancellation
+        odds = math.expm1(-log_gamma)
+        return odds / -log_gamma if shape == 0 else shape * odds / -math.expm1(shape * log_gamma)
 
     if mean == 1:
         return 1.0
     low, high = -700.0, -1e-12
     for _ in range(200):
         middle = (low + high) / 2
-        low, high = (middle, high) if expected(math.exp(middle)) > mean else (low, middle)
+        low, high = (middle, high) if expected(middle) > mean else (low, middle)
     return math.exp(high)

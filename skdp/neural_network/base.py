@@ -21,7 +21,8 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import Public
 from skdp.contract.shown import shown
-from skdp.exceptions import PrivateBoundsWarning
+from skdp.distributed import current, lockstep
+from skdp.exceptions import PrivateBoundsWarning, RankFailureError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
     Journal,
@@ -37,11 +38,19 @@ from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
+from skdp.neural_network.ranked import (
+    agree_on_parameters,
+    joined,
+    name_what_is_spent,
+    refuse_what_is_no_sum,
+    settled_after,
+    settled_together,
+)
 from skdp.neural_network.reading import (
     PIXELS,
     encode_features,
-    invalid_features,
-    raise_invalid,
+    odd_rows,
+    raise_odd,
 )
 from skdp.neural_network.ready import ReadyFit
 from skdp.neural_network.scaling import as_rows
@@ -142,55 +151,66 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
             cross-validation or an ensemble, which would otherwise go on with the next fit.
         """
         context = self._init_callback_context(max_subtasks=None)
-        context.call_on_fit_task_begin(estimator=self)
+        told = current() is None or current().leads  # progress is shown once
+        if told:
+            context.call_on_fit_task_begin(estimator=self)
         with self._fitting(X, y, sample_weight) as ready:
             ready.train(context)
-        context.call_on_fit_task_end(estimator=self)
+        if told:
+            context.call_on_fit_task_end(estimator=self)
         return self
 
     @contextmanager
     def _fitting(self, X: Any, y: Any, sample_weight: Any) -> Iterator[ReadyFit]:
         """A fit whose steps the block has to run: charged for before it, stated and fitted after it."""
         work = copy.copy(self)
-        check_parameters(work)
-        check_callbacks(list(work.callbacks or []), work.validation_public)
-        resolve_optimizer("sgd" if work.optimizer == "auto" else work.optimizer)
-        checkpoint = find_checkpoint(work)
-        problem = work._problem(X, y, sample_weight)
-        given = work._given_estimates(problem)
-        delta = resolve_delta(work.delta, problem.public.n)
-        programme = work._programme(problem, delta, given)
-        refuse_unresumable(checkpoint, programme.charge)
-        planned = make_statement(work, problem, programme, given, None)
-        earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
         failed = self._failed_fits()
-        total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
-        warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
-        path = checkpoint and checkpoint.path
-        what = f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}"
-        book = FitBook(what, problem.public.n, planned)
-        journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
-                          earlier, failed)  # fmt: skip
-        # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit that
-        # returns replaces it by its statement.
-        self._failed = [*failed, planned.to_dict()]
-        try:
-            with exclusive(path):
-                refuse_to_forget(path, type(self))
-                with work._training(problem, programme, given, journal, book, earlier) as ready:
-                    yield ready
-                journal.returned()
-        except BaseException:
-            executed = {} if book.reservation is None else book.settle(book.reservation)
-            if any(executed.values()):
-                # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no model.
-                self._failed = [*failed, make_statement(work, problem, programme, given, executed).to_dict()]
-            elif failed:
-                self._failed = failed
-            else:
-                del self._failed
-            raise
-        self.__dict__ = work.__dict__
+        earlier = self._statement if work.warm_start and hasattr(self, "_weights") else None
+        with lockstep() as ranks:
+            check_parameters(work)
+            check_callbacks(list(work.callbacks or []), work.validation_public)
+            resolve_optimizer("sgd" if work.optimizer == "auto" else work.optimizer)
+            if ranks is not None:
+                agree_on_parameters(ranks, work, earlier, failed)
+            checkpoint = find_checkpoint(work, ranks)
+            problem = work._problem(X, y, sample_weight)
+            problem = problem if ranks is None else joined(ranks, problem)
+            given = work._given_estimates(problem)
+            delta = resolve_delta(work.delta, problem.public.n)
+            programme = work._programme(problem, delta, given)
+            refuse_what_is_no_sum(programme.mechanism)
+            refuse_unresumable(checkpoint, programme.charge)
+            planned = make_statement(work, problem, programme, given, None)
+            total = all_together(planned, [_statement(s) for s in [earlier, *failed] if s is not None])
+            warn_all(public_warnings(work, problem, programme) + signal_warnings(programme))
+            path = checkpoint.path if checkpoint and (ranks is None or ranks.leads) else None
+            what = f"{type(self).__name__}, {programme.mechanism.describe(self.clipping)}"
+            book = FitBook(what, problem.public.n, planned, shared=ranks is not None)
+            journal = Journal(work, problem.public, delta, book, path, checkpoint and checkpoint.every, total.to_dict(),
+                              earlier, failed)  # fmt: skip
+            # Counted before a row is read: no error, and no Ctrl-C wherever it lands, can lose what was spent. A fit
+            # that returns replaces it by its statement.
+            self._failed = [*failed, planned.to_dict()]
+            try:
+                with exclusive(path):
+                    refuse_to_forget(path, type(self))
+                    with work._training(problem, programme, given, journal, book, earlier) as ready:
+                        yield ready
+                    journal.returned()
+                if ranks is not None:
+                    ranks.roll_call()
+            except BaseException as error:
+                executed = settled_after(error, ranks, book, planned)
+                if any(executed.values()):
+                    # Callbacks saw weights, or an error tells something, so this attempt counts although it gave no
+                    # model.
+                    self._failed = [*failed, make_statement(work, problem, programme, given, executed).to_dict()]
+                elif failed:
+                    self._failed = failed
+                else:
+                    del self._failed
+                raise
+            self.__dict__ = work.__dict__
 
     @classmethod
     @one_at_a_time
@@ -214,27 +234,38 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         ValueError
             For another kind of estimator, or rows of another shape or number.
         """
-        with exclusive(path):
-            saved = restore(path, cls)
+        with lockstep() as ranks, exclusive(path if ranks is None or ranks.leads else None):
+            saved = restore(path, cls, ranks)
             work, book = saved.estimator, saved.book
+            book.shared = ranks is not None
             problem = work._problem(X, y, sample_weight)
+            problem = problem if ranks is None else joined(ranks, problem)
             if problem.public != saved.public:
                 raise ValueError(
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
                 )
             programme = work._programme(problem, saved.delta, saved.estimates)
             warn_all(public_warnings(work, problem, programme))
-            checkpoint = find_checkpoint(work)
+            checkpoint = find_checkpoint(work, ranks)
+            path = path if ranks is None or ranks.leads else None
             journal = Journal(work, saved.public, saved.delta, book, path, checkpoint and checkpoint.every,
                               saved.statement, saved.earlier, list(saved.failed))  # fmt: skip
             # On disk before anything is built or drawn, so that a second resume counts what this one may spend.
             book.reopen(book.reservation, programme.charge, lease=journal.lease)
             journal.write(saved.estimates, saved.training)
+            if ranks is not None:
+                ranks.roll_call()
             work._failed = list(saved.failed)
             going_on = work._training(problem, programme, saved.estimates, journal, book, saved.earlier, saved.training)
-            with going_on as ready:
-                ready.train()
-            journal.returned()
+            try:
+                with going_on as ready:
+                    ready.train()
+                journal.returned()
+                if ranks is not None:
+                    ranks.roll_call()
+            except RankFailureError as error:
+                name_what_is_spent(error, PrivacyStatement.from_dict(saved.statement), book.executed(book.reservation))
+                raise
         return work
 
     @contextmanager
@@ -245,13 +276,15 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         if problem.classes is not None:
             self.classes_ = problem.classes
         spent = 0 if training is None else sum(book.executed(book.reservation).values())
-        run = FitRun(self, problem, programme, book, spent)
+        run = FitRun(self, problem, programme, book, spent, current())
         run.know(estimates.indicators)
         run.build_net(before)
         if training is None:
             run.check_estimates()
             book.reserve(programme.charge, lease=journal.lease)
             journal.write()
+            if run.ranks is not None:
+                run.ranks.roll_call()  # the ledgers admit it, and the file is written: only now may a row be read
             known, estimates = estimates.indicators, run.release_estimates(estimates)
             if before is not None or self.init_params is not None:
                 estimates.indicators = known  # the net stays as it is, or the weights that it starts from would not fit
@@ -266,7 +299,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         ready = ReadyFit(run, *run.build(estimates), estimates, journal, training)
         yield ready
         engine = ready.engine
-        executed, stop = book.settle(book.reservation), ""
+        executed, stop = settled_together(run.ranks, book), ""
         if not ready.complete and engine.interrupted_ and not stopped_early(engine):
             stop = interruption(run.steps_done, executed, programme.plan)
             tell_interrupted(stop)
@@ -326,7 +359,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
         """Raw outputs of the net, a piece at a time."""
         check_is_fitted(self)
         inputs = encode_features(self, X, reset=False)
-        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
+        raise_odd(self, inputs, odd_rows(inputs), "; fill or encode such values before")
         inputs = as_rows(inputs, self.feature_bounds_)
         with torch.no_grad():
             return torch.cat([self.module_(piece) for piece in inputs.split(_PREDICT_ROWS)])

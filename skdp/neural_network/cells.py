@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_array", "as_numbers", "boolean_columns", "missing", "number", "stacked"]
+__all__ = ["as_array", "as_numbers", "boolean_columns", "float_type", "missing", "number", "stacked"]
 
 # Everything else, such as a complex number or a date, may have a `float` of its own that means something else.
 _HOLD_NUMBERS = (numbers.Real, np.bool_, Decimal, str, bytes)
@@ -28,6 +28,13 @@ def boolean_columns(X: Any) -> tuple[int, ...]:
     if not (hasattr(X, "dtypes") and hasattr(X, "columns")):
         return ()
     return tuple(i for i, dtype in enumerate(X.dtypes) if str(dtype) in ("bool", "boolean", "Boolean"))
+
+
+def float_type(dtype: Any) -> np.dtype:
+    """float32 where it holds every value that a type has, float64 otherwise."""
+    plain = dtype if isinstance(dtype, np.dtype) else getattr(dtype, "numpy_dtype", np.dtype(object))
+    exact = plain.kind in "fiub" and np.result_type(plain, np.float32) == np.float32
+    return np.dtype(np.float32 if exact else np.float64)
 
 
 def number(cell: Any) -> float:
@@ -150,20 +157,19 @@ def _table(name: str, table: Any, on_invalid: str) -> Any:
     plain = all(isinstance(dtype, np.dtype) and dtype.kind in "fiu" for dtype in types)
     if plain or not isinstance(table, pd.DataFrame):
         return table
-    columns = []
+    cells = np.empty(table.shape, np.result_type(*map(float_type, types)))
     for i, (label, dtype) in enumerate(zip(table.columns, types, strict=True)):
         column = table.iloc[:, i]  # not by name: y may have two columns of one name
         if dtype.kind == "c":
-            columns.append(_real(name, column.to_numpy(), on_invalid))
+            cells[:, i] = _real(name, column.to_numpy(), on_invalid)
         elif dtype.kind == "O":
-            read, odd = _read(column.to_numpy())
-            columns.append(read)
+            cells[:, i], odd = _read(column.to_numpy())
             text += [str(label)] if odd.any() else []
         else:
-            columns.append(column.to_numpy(np.float64, na_value=np.nan))
+            cells[:, i] = column.to_numpy(cells.dtype, na_value=np.nan)
     if text and on_invalid == "raise":
         _refuse_text(name, text)
-    return pd.DataFrame(np.column_stack(columns), columns=table.columns)
+    return pd.DataFrame(cells, columns=table.columns, copy=False)
 
 
 def _may_be_numeric(dtype: Any) -> bool:

@@ -21,6 +21,7 @@ from skdp.accounting.statement_text import round_up
 from skdp.accounting.whole_file import write_whole
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Charge, Public
+from skdp.distributed import Ranks
 
 __all__ = [
     "Journal",
@@ -142,15 +143,18 @@ def refuse_to_forget(path: Any, kind: type) -> None:
         )
 
 
-def restore(path: Any, kind: type) -> SavedFit:
+def restore(path: Any, kind: type, ranks: Ranks | None = None) -> SavedFit:
     """Read a checkpoint of an estimator of a given class; its callback then writes to `path`.
+
+    Where there are ranks, rank 0 reads the file for all.
 
     Raises
     ------
     ValueError
         For a file that is no checkpoint, of another class or version, or of a fit that stopped before training.
     """
-    facts, rest = read_file(path)
+    read = read_file(path) if ranks is None or ranks.leads else None
+    facts, rest = read if ranks is None else ranks.broadcast(read, "the checkpoint")
     try:
         saved = SavedFit(book=FitBook.from_dict(facts["book"]), statement=facts["statement"], **pickle.loads(rest))
     except Exception as error:
@@ -164,7 +168,7 @@ def restore(path: Any, kind: type) -> SavedFit:
             f"the fit in path={str(path)!r} stopped before its first step, so there is nothing to go on with; move "
             "the file, fit anew, and count FitCheckpoint(moved).statement() as spent"
         )
-    callback = find_checkpoint(saved.estimator)
+    callback = find_checkpoint(saved.estimator, ranks)
     if callback is not None:
         callback.path = path  # a file that was moved goes on where it lies now
     return saved
@@ -187,8 +191,8 @@ def exclusive(path: Any) -> Iterator[None]:
         yield
 
 
-def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
-    """The callback that writes checkpoints, where the user passed one."""
+def find_checkpoint(estimator: Any, ranks: Ranks | None = None) -> FitCheckpoint | None:
+    """The callback that writes checkpoints, where the user passed one; only rank 0 has its folder."""
     callbacks = [c[1] if isinstance(c, tuple) else c for c in estimator.callbacks or []]
     found = [c for c in callbacks if isinstance(c, FitCheckpoint)]
     if len(found) > 1:
@@ -196,7 +200,9 @@ def find_checkpoint(estimator: Any) -> FitCheckpoint | None:
             f"callbacks: {len(found)} FitCheckpoint were passed; one fit has one file, or each could be resumed and "
             "spend the same budget"
         )
-    return found[0].initialize() if found else None
+    if not found or (ranks is not None and not ranks.leads):
+        return found[0] if found else None
+    return found[0].initialize()
 
 
 class Journal:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from skdp.distributed import current
+
 __all__ = ["resolve_device"]
 
 # Below this many multiply-adds a step, starting GPU kernels takes longer than a processor needs for the work.
@@ -29,6 +31,8 @@ def resolve_device(device: Any, programme: Any, problem: Any) -> torch.device:
         work = batch * width * (1000 if spatial else 100)
         if not torch.cuda.is_available() or work < _WORTH_A_GPU:
             return torch.device("cpu")
+        if current() is not None:
+            return torch.device("cuda", torch.cuda.current_device())  # `process_group` gave each rank its own
         # Parallel workers of one search spread over the GPUs.
         return torch.device("cuda", os.getpid() % torch.cuda.device_count())
     try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,18 +16,21 @@ from skorch.callbacks import EpochTimer, PrintLog
 
 from skdp.accounting import FitBook
 from skdp.contract import drive
-from skdp.exceptions import CalibrationError, UnsupportedModuleError
+from skdp.distributed import Ranks
+from skdp.exceptions import UnsupportedModuleError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
+from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.precomputed import check_precomputed, precomputed
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, given_settings
+from skdp.neural_network.ranked import agree_on_weights, for_this_rank, start_alike
 from skdp.neural_network.scaling import as_rows, scale_targets
 from skdp.neural_network.schedules import lr_factor
 from skdp.optimizers import SGD, resolve_optimizer
-from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
+from skdp.releases import ArrayExecutor
 from skdp.training import (
     Engine,
     NetModel,
@@ -47,33 +50,6 @@ from skdp.training.threads import one_thread, worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
 
-# A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
-_ROWS_PER_NOISE = 10
-
-
-@dataclass
-class Estimates:
-    """What was released before training, or given as public; arrays by column.
-
-    Parameters
-    ----------
-    feature_bounds : ndarray of shape (n_features, 2) or None
-    target_bounds : ndarray of shape (n_targets, 2) or None
-    class_weights : ndarray of shape (n_classes,) or None
-    warnings : list of str
-    indicators : tuple of int
-        Columns of 0 and 1; their bounds are (-1, 1), which leaves them as they are.
-    reused : tuple of str
-        What an earlier fit found out and paid for, by its name in the programme.
-    """
-
-    feature_bounds: np.ndarray | None = None
-    target_bounds: np.ndarray | None = None
-    class_weights: np.ndarray | None = None
-    warnings: list[str] = field(default_factory=list)
-    indicators: tuple[int, ...] = ()
-    reused: tuple[str, ...] = ()
-
 
 class FitRun:
     """Carries one fit through its stages; holds the rows and is thrown away afterwards.
@@ -87,29 +63,29 @@ class FitRun:
     book : FitBook
     spent : int
         Queries that were answered before, where a fit goes on.
+    ranks : Ranks, optional
+        Processes that share the fit.
     """
 
-    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0):
+    def __init__(self, estimator: Any, problem: Problem, programme: Programme, book: FitBook, spent: int = 0,
+                 ranks: Ranks | None = None):  # fmt: skip
         self.estimator = estimator
         self.problem = problem
         self.programme = programme
         self.book = book
         self.device = resolve_device(estimator.device, programme, problem)
-        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent)
+        self.ranks = ranks
+        rank = None if ranks is None else ranks.rank
+        self.randomness = SecretRandomness(self.device, estimator.insecure_noise_seed, spent, rank)
+        self.random_state = estimator.random_state
+        if ranks is not None and self.random_state is None:
+            self.random_state = ranks.broadcast(secrets.randbits(31), "random_state")
 
     # -------------------------------------------------------------- before training
     def check_estimates(self) -> None:
         """Refuse, from public numbers and before anything is spent, a range of y that noise is sure to hide."""
-        touches, public = self.programme.estimates.get("target bounds"), self.programme.public
-        if touches is None or touches[0].noise is None:
-            return
-        noise = touches[0].noise.combined * public.n_outputs**0.5
-        if public.n < _ROWS_PER_NOISE * noise:
-            raise CalibrationError(
-                f"y_bounds=None: {public.n} rows cannot show the range of y under noise of standard deviation "
-                f"{noise:.3g} at epsilon={self.programme.epsilon}; nothing was spent. Pass y_bounds=(low, high) with "
-                "public bounds, which cost nothing"
-            )
+        touches = self.programme.estimates.get("target bounds")
+        check_target_bounds(touches, self.programme.public, self.programme.epsilon)
 
     def know(self, indicators: tuple[int, ...]) -> None:
         """Let the net that is built next know which columns are indicators."""
@@ -120,12 +96,13 @@ class FitRun:
     def build_net(self, start: dict[str, np.ndarray] | None = None) -> None:
         """Build the net and try it on made-up rows, so that what cannot be trained costs nothing."""
         estimator, programme = self.estimator, self.programme
-        module = build_module(programme.spec, programme.public, programme.signal, estimator.random_state)
+        module = build_module(programme.spec, programme.public, programme.signal, self.random_state)
         if estimator.init_params is not None:
             _load_weights(module, estimator.init_params, "init_params does")
         module = programme.mechanism.prepare(module, programme.public)
         if start is not None:
             _load_weights(module, start, "warm_start=True: the weights of the last fit do")
+        start_alike(self.ranks, module)
         check_precomputed(module)
         self.module = train_mode(module.to(self.device))
         self.loss = ClassLoss() if self.problem.classes is not None else SquaredLoss()
@@ -135,50 +112,18 @@ class FitRun:
 
     def array_executor(self) -> ArrayExecutor:
         """What answers the estimates that are made before training."""
-        problem = self.problem
-        targets = problem.targets.reshape(len(problem.targets), -1).astype(np.float64)
         return ArrayExecutor(
-            {"X": problem.inputs, "y": targets},
-            problem.null,
+            estimate_arrays(self.problem),
+            self.problem.null,
             spend=self._spend,
             normal=self.randomness.array_normal,
+            ranks=self.ranks,
         )
 
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
-        problem, touches = self.problem, self.programme.estimates
-        n = problem.public.n
-        inputs, targets = problem.inputs, problem.targets.reshape(len(problem.targets), -1)
-        executor = self.array_executor()
-        if "feature bounds" in touches:
-            groups = inputs.shape[1]
-            ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
-            given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
-            given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
-            doubt = ranges.doubt(getattr(self.estimator, "feature_names_in_", range(groups)))
-            if doubt:
-                remedy = "; pass feature_bounds with public (low, high) per column"
-                given.warnings.append(f"feature_bounds='private': {doubt}{remedy}")
-        if "target bounds" in touches:
-            groups = targets.shape[1]
-            ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
-            given.target_bounds = ranges.bounds
-            if not ranges.found.all():
-                raise ValueError(
-                    f"y_bounds=None: noise hides the range of {int((~ranges.found).sum())} of {groups} targets, and a "
-                    "model fitted to a guess would be useless; the budget of the estimates is spent. Pass "
-                    "y_bounds=(low, high) with public bounds, which cost nothing"
-                )
-            if ranges.weak.any():
-                given.warnings.append(
-                    "y_bounds=None: noise lets the range of y be seen only in part, so it may be too wide or too "
-                    "narrow; pass y_bounds=(low, high) with public bounds"
-                )
-        if "class counts" in touches:
-            (touch,) = touches["class counts"]
-            counts = drive(class_counts_queries(touch, len(problem.classes)), executor.answer)
-            given.class_weights = counts.sum() / (len(counts) * counts)
-        return given
+        names = getattr(self.estimator, "feature_names_in_", None)
+        return release_estimates(given, self.programme.estimates, self.problem, self.array_executor(), names)
 
     def build(self, estimates: Estimates) -> tuple[Engine, TorchExecutor, TailAverage]:
         """Optimizer and executor around the net, on the device."""
@@ -204,6 +149,7 @@ class FitRun:
             randomness=self.randomness,
             piece=rows_per_pass(trained, rows.inputs) if given == "auto" else int(given),
             shifting=self.programme.public.adjacency == "add-remove",
+            ranks=self.ranks,
         )
 
     # -------------------------------------------------------------- training
@@ -230,7 +176,8 @@ class FitRun:
             spent = {touch.name: spent[touch.name] for touch in plan.charge.touches}
             restore_training(training, engine, average, state, max(spent.values()))
             state["spent"] = spent
-        expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n)
+        processes = 1 if self.ranks is None else self.ranks.size
+        expected = math.ceil(self.programme.settings.sampling_rate * self.programme.public.n / processes)
         rehearsal = partial(executor.rehearse, expected)
         if hasattr(plan, "rehearse"):
             rehearsal = partial(plan.rehearse, executor.model, state)
@@ -241,15 +188,33 @@ class FitRun:
                 state,
                 average,
                 steps_per_epoch=self.programme.steps_per_epoch,
-                on_epoch=_epoch_reporter(self.estimator, context),
+                on_epoch=self._on_epoch(context),
                 post_step=getattr(engine.module_, "post_step", None),
+                ranks=self.ranks,
             )
+        if self.ranks is not None:
+            if engine.interrupted_:  # a callback may have raised between two ranks' updates
+                start_alike(self.ranks, engine.module_)
+                state["step"] = self.ranks.broadcast(state["step"], "steps done")
+            agree_on_weights(self.ranks, engine.module_)
         self.steps_done = state["step"]
         return complete
 
+    def _on_epoch(self, context: Any) -> Callable[[int], bool]:
+        """What is told the number of each finished epoch; true stops the training, on all ranks."""
+        ranks, report = self.ranks, _epoch_reporter(self.estimator, context)
+        if ranks is None:
+            return report
+
+        def together(epoch: int) -> bool:
+            agree_on_weights(ranks, self.module)
+            return ranks.any(report(epoch) if ranks.leads else False, "whether to stop")
+
+        return together
+
     def first_state(self) -> dict[str, Any]:
         """The plan's public state before its first step."""
-        seed = int(check_random_state(self.estimator.random_state).randint(2**31 - 1))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         return {"step": 0, "rng": np.random.default_rng(seed)}
 
     # -------------------------------------------------------------- parts of the build
@@ -304,7 +269,7 @@ class FitRun:
         estimator, settings = self.estimator, self.programme.settings
         optimizer = SGD(momentum=settings.momentum) if estimator.optimizer == "auto" else estimator.optimizer
         specification = resolve_optimizer(optimizer)
-        log = [EpochTimer(), PrintLog()] if estimator.verbose else []
+        log = [EpochTimer(), PrintLog()] if estimator.verbose and (self.ranks is None or self.ranks.leads) else []
         engine = Engine(
             module,
             build_optimizer=lambda parameters: specification.build(parameters, settings.lr),
@@ -316,7 +281,7 @@ class FitRun:
             validation=self._validation(estimates),
             lr_factor=lr_factor(estimator.lr_schedule),
             criterion=loss,
-            callbacks=[*(estimator.callbacks or []), *log],
+            callbacks=[*for_this_rank(estimator.callbacks, self.ranks), *log],
             lr=settings.lr,
             max_epochs=-(-settings.steps // self.programme.steps_per_epoch),
             batch_size=max(1, round(settings.sampling_rate * self.programme.public.n)),

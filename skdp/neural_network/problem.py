@@ -14,12 +14,12 @@ from skdp.contract.shown import shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.mapped_table import MappedTable
+from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
-    invalid_features,
-    invalid_rows,
     invalid_targets,
-    raise_invalid,
+    odd_rows,
+    raise_odd,
     read_labels,
     read_numbers,
     read_weights,
@@ -27,7 +27,9 @@ from skdp.neural_network.reading import (
 from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
-__all__ = ["Problem", "classification_problem", "declared", "outputs_of", "positions", "regression_problem"]
+__all__ = [
+    "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions", "regression_problem",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class Problem:
     Parameters
     ----------
     inputs : ndarray or MappedTable of shape (n, ...), or SparseTable of shape (n, columns)
-        float64 features, or int64 tokens.
+        Features as float64, or as float32 where that holds all that their type can; or int64 tokens.
     targets : ndarray of shape (n,) or (n, n_targets)
         Class indices or raw regression targets; a null row keeps what it has, for its label may be public.
     weights : ndarray of shape (n,) or None
@@ -84,7 +86,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     y = _column(y)
     notes = []
     if estimator.classes is None:
-        classes = _classes_of(y[~null])
+        classes = all_classes(_classes_of(y[~null]))
         message = (
             "the classes were read from y: that a class occurs at all is then not protected. "
             "Pass classes=[...] with the public list of labels"
@@ -126,7 +128,7 @@ def regression_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Pr
     inputs, y, weights, null, facts, assumptions = _common(estimator, X, y, sample_weight)
     if y.ndim == 2 and y.shape[1] == 1:
         y = _column(y)
-    targets = y.reshape(len(y), -1)
+    targets = as_columns(y)
     public = declared(estimator, inputs.shape, targets.shape[1], "regression", boolean_columns(X))
     inputs, weights = _nulled(inputs, weights, null)
     targets = np.where(np.isfinite(targets), targets, 0.0)
@@ -150,9 +152,9 @@ def _common(estimator, X, y, sample_weight):
     if len(y) != len(inputs):
         raise ValueError(f"Found input variables with inconsistent numbers of samples: [{len(inputs)}, {len(y)}]")
     weights = read_weights(sample_weight, len(inputs), estimator.on_invalid)
-    invalid = invalid_features(inputs)
+    invalid = odd_rows(inputs)
     bad_y = invalid_targets(y)
-    null = invalid_rows(invalid) | bad_y
+    null = invalid | bad_y
     facts = ["columns"]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
@@ -160,7 +162,7 @@ def _common(estimator, X, y, sample_weight):
     if estimator.on_invalid == "raise":
         if bad_y.any():
             raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
-        raise_invalid(estimator, inputs, invalid, remedy)
+        raise_odd(estimator, inputs, invalid, remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)
     return inputs, y, weights, null, facts, assumptions
@@ -277,6 +279,11 @@ def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...
     if bounds is None or np.shape(bounds) != (shape[1], 2):
         return booleans
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))
+
+
+def as_columns(targets: np.ndarray) -> np.ndarray:
+    """Targets of shape (n, n_targets), also where there are no rows."""
+    return targets[:, None] if targets.ndim == 1 else targets
 
 
 def _nulled(inputs, weights, null):

@@ -103,6 +103,11 @@ def draw_up(
     module = mechanism.default_module if estimator.module is None else estimator.module
     spec = resolve_module(module, public.input_shape)
     settings = resolve_settings(public, mu, spec, given, epochs, estimator.clipping)
+    if estimator.epsilon is None:
+        # What is paid for stays as it is; the rest follows from what this noise is worth in these very steps.
+        paid = {"sampling_rate": settings.sampling_rate, "steps": settings.steps}
+        mu = gaussian_limit(estimator.noise_multiplier, **paid)
+        settings = resolve_settings(public, mu, spec, given | paid, None, estimator.clipping)
     training = TrainingPlan(
         settings.sampling_rate,
         settings.steps,
@@ -145,14 +150,19 @@ def draw_up(
 def signal_to_noise(estimator: Any, delta: float, rate: float, epochs: int | None, adjacency: str) -> float:
     """Zero-out Gaussian-DP parameter of the whole budget: 1 over the noise multiplier of one release that spends it."""
     if estimator.epsilon is None:
-        # The Gaussian limit of the steps, of a hundred where their number is automatic: it chooses learning rates,
-        # not noise.
+        # A first guess, of a hundred steps where their number is automatic.
         steps = 100 if epochs is None else epochs * steps_per_epoch(rate)
-        inverse_square = float(estimator.noise_multiplier) ** -2
-        return rate * math.sqrt(steps * (inverse_square if rate == 1 else math.expm1(min(inverse_square, 50.0))))
+        return gaussian_limit(estimator.noise_multiplier, rate, steps)
     if math.isinf(estimator.epsilon):
         return math.inf
     return 1 / noise_multiplier(estimator.epsilon, delta, adjacency=adjacency)
+
+
+def gaussian_limit(noise_multiplier: float, sampling_rate: float, steps: int) -> float:
+    """Gaussian-DP parameter that many steps come close to (Bu, Dong, Long and Su, 2020)."""
+    inverse_square = float(noise_multiplier) ** -2
+    each = inverse_square if sampling_rate == 1 else math.expm1(min(inverse_square, 50.0))
+    return sampling_rate * math.sqrt(steps * each)
 
 
 def given_settings(estimator: Any, public: Public) -> dict[str, Any]:

@@ -12,27 +12,30 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skdp.contract import Public
+from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
-from skdp.neural_network.cells import as_array, as_numbers, missing, stacked
+from skdp.neural_network.cells import as_array, as_numbers, float_type, missing, stacked
 from skdp.neural_network.mapped_table import InvalidCells, MappedTable, is_mapped
 from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = [
-    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "raise_invalid",
-    "read_features", "read_labels", "read_numbers", "read_weights",
+    "PIXELS", "encode_features", "invalid_features", "invalid_rows", "invalid_targets", "odd_rows",
+    "raise_invalid", "raise_odd", "read_features", "read_labels", "read_numbers", "read_weights",
 ]  # fmt: skip
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NO_TOKEN = -1
+_CELLS = 2**24  # that are looked through at a time
 # What an array of images that is declared as bytes can hold.
 PIXELS = (0.0, 255.0)
 
 
 def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Features as float64, invalid cells NaN, or tokens as int64, invalid ones -1; names and number are checked.
+    """Features as floats, or tokens as int64, invalid ones -1; names and number are checked.
 
-    A sparse matrix stays one, as a `SparseTable`, and rows in a mapped file stay there, as a `MappedTable`.
+    Floats are float64, or float32 where the type that X declares has no other values. A sparse matrix stays one, as a
+    `SparseTable`, and rows in a mapped file stay there, as a `MappedTable`.
     """
     if isinstance(X, Dataset):
         raise TypeError(
@@ -49,7 +52,7 @@ def encode_features(estimator: Any, X: Any, *, reset: bool) -> Any:
     if is_mapped(X):
         return MappedTable(X, estimator._vocabulary)
     if estimator._vocabulary is None:
-        return _float64(X)
+        return X.astype(np.float32, copy=False) if float_type(X.dtype) == np.float32 else _float64(X)
     with np.errstate(invalid="ignore"):
         known = (X >= 0) & (X < estimator._vocabulary) & (X % 1 == 0)
     return np.where(known, X, _NO_TOKEN).astype(np.int64)
@@ -76,7 +79,7 @@ def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=1,
+            ensure_min_samples=0 if reset and current() is not None else 1,
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
@@ -136,7 +139,7 @@ def invalid_targets(y: np.ndarray) -> np.ndarray:
         bad = missing(y)
     else:
         return np.zeros(len(y), dtype=bool)
-    return bad.reshape(len(y), -1).any(axis=1)
+    return bad.any(axis=tuple(range(1, bad.ndim)))
 
 
 def invalid_rows(invalid: Any) -> np.ndarray:
@@ -145,7 +148,25 @@ def invalid_rows(invalid: Any) -> np.ndarray:
         return invalid.rows
     if sparse.issparse(invalid):
         return np.diff(invalid.indptr) > 0
-    return invalid.reshape(len(invalid), -1).any(axis=1)
+    return invalid.any(axis=tuple(range(1, invalid.ndim)))
+
+
+def odd_rows(inputs: Any) -> np.ndarray:
+    """The same rows, found in pieces, so that a large table has no second one of its cells beside it."""
+    if isinstance(inputs, SparseTable | MappedTable):
+        return invalid_rows(invalid_features(inputs))
+    found = np.empty(len(inputs), dtype=bool)
+    step = max(1, _CELLS // max(1, inputs[:1].size))
+    for start in range(0, len(inputs), step):
+        found[start : start + step] = invalid_rows(invalid_features(inputs[start : start + step]))
+    return found
+
+
+def raise_odd(estimator: Any, inputs: Any, rows: np.ndarray, remedy: str) -> None:
+    """Name the first column with invalid cells, of which those rows have some, where there are any."""
+    if rows.any():
+        odd = inputs if isinstance(inputs, MappedTable) else inputs[rows]  # all rows of a file may be odd
+        raise_invalid(estimator, odd, invalid_features(odd), remedy)
 
 
 def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from skdp.contract import Poisson
+from skdp.distributed import current
 from skdp.mechanisms import DPSGD
 from skdp.neural_network.base import DPEstimator, one_at_a_time
 from skdp.neural_network.ready import ReadyFit
@@ -57,6 +58,8 @@ def fit_together(estimators: Sequence[Any], parts: Sequence[tuple[Any, Any, Any]
 
 def _may_wait(estimator: Any) -> bool:
     """Whether nobody watches the steps of a fit, so that others may run them."""
+    if current() is not None:
+        return False  # every step of each is shared with other processes
     if not isinstance(estimator, DPEstimator) or estimator.warm_start or estimator.validation_public is not None:
         return False
     return not (estimator.callbacks or estimator.verbose or getattr(estimator, "_skl_callbacks", None))

@@ -353,5 +353,6 @@ def _encoded(column: TableColumn, content: Any, cells: np.ndarray) -> list[np.nd
         low, high, *log = content
         above, width = np.clip(cells, low, high) - low, high - low
         above, width = (np.log1p(above), np.log1p(width)) if log else (above, width)
-        values = np.where(missing, 0.0, np.clip(2 * (above / width) - 1, -1.0, 1.0))
+        # What nets compute in; half the memory where there are millions of rows.
+        values = np.where(missing, 0.0, np.clip(2 * (above / width) - 1, -1.0, 1.0)).astype(np.float32)
     return [values, missing] if column.nullable else [values]

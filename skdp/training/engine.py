@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import Plan, drive
+from skdp.distributed import Ranks
 from skdp.training.executor import TorchExecutor
 from skdp.training.supported import train_mode
 
@@ -198,6 +199,7 @@ class Engine(NeuralNet):
         steps_per_epoch: int,
         on_epoch: Callable[[int], bool] = lambda epoch: False,
         post_step: Callable[[], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> bool:
         """Execute the plan from ``state["step"]`` on, then put the tail average into the module.
 
@@ -213,6 +215,8 @@ class Engine(NeuralNet):
             Told the number of each finished epoch; true stops the training.
         post_step : callable, optional
             Called after each optimizer step.
+        ranks : Ranks, optional
+            Processes that run the same plan, where the executor sums over theirs.
 
         Returns
         -------
@@ -242,7 +246,11 @@ class Engine(NeuralNet):
                 self.notify("on_epoch_end", **private, **data)
                 epoch = -(-state["step"] // steps_per_epoch)
                 complete = not on_epoch(epoch) or state["step"] >= plan.steps
-        except KeyboardInterrupt:
+            if ranks is not None:
+                ranks.roll_call("the end of training")  # none stops without the others
+        except KeyboardInterrupt as interrupt:
+            if ranks is not None:
+                ranks.tell_interrupt(interrupt)
             self.interrupted_ = True
             complete = state["step"] >= plan.steps
         for _, callback in self.callbacks_:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from skdp.contract import Answers, ClippedSum, Correlated, Labels, NormBelow, Query, Response, Touch
+from skdp.distributed import Ranks
 from skdp.exceptions import PlanViolationError, UnsupportedModuleError
 from skdp.training.buffers import iterating_parametrizations, scratch_buffers
 from skdp.training.clipping import clip_factors, total_squares
@@ -22,15 +23,13 @@ from skdp.training.per_example import Captured, PerExample
 from skdp.training.pieces import made_up_rows
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.gradients import row_squares
-from skdp.training.rules.sums import SUM_SLACK, accumulator
+from skdp.training.rules.sums import accumulator
 from skdp.training.sampling import draw
+from skdp.training.sum_total import SumTotal, add_noise
 from skdp.training.supported import trainable_parameters
 
 __all__ = ["NetModel", "PrivateRows", "TorchExecutor"]
 
-# Norms and sums are rounded in float32, so a record may move a sum by this much more than its bound; the noise covers
-# it.
-FLOAT_SLACK = 1e-5 + SUM_SLACK
 _SQUARED_AT_ONCE = 8192
 
 
@@ -179,6 +178,14 @@ class TorchExecutor:
     shifting : bool, default=False
         Whether a neighbour has another number of rows (add-remove), so that the rows behind the one that is missing
         fall into other runs of a sum: products are then added up in float64.
+    ranks : Ranks or None
+        The processes whose rows are summed over together with these; None for none.
+
+    Notes
+    -----
+    *Formal guarantee.* With `ranks`, every row is drawn on the rank that holds it, by a generator of its own, so the
+    union of the draws is a Poisson sample of all rows. A row moves the partial sum of its own rank alone, by at most
+    the bound, and the noise on the sum over the ranks is that of one process.
 
     Examples
     --------
@@ -205,8 +212,10 @@ class TorchExecutor:
         randomness: SecretRandomness,
         piece: int,
         shifting: bool = False,
+        ranks: Ranks | None = None,
     ):
         self.model = model
+        self.ranks = ranks
         self.randomness = randomness
         self._rows = rows.squared()
         self._forward = forward
@@ -234,6 +243,7 @@ class TorchExecutor:
         source = self._noise_of(query, ordinal)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             bounded = [start(value, self) for value in query.values]
+            self._check_sums(query, bounded)
             for rows in self._sample(query.touch, ordinal):
                 self._add(rows, bounded)
         with torch.no_grad():
@@ -244,6 +254,13 @@ class TorchExecutor:
         pairs = zip(query.values, bounded, multipliers, strict=True)
         return tuple(total.release(value.sensitivity, z, source) for value, total, z in pairs)
 
+    def _check_sums(self, query: Query, bounded: list) -> None:
+        """Refuse, where rows lie on several ranks, what no sum over ranks gives."""
+        others = [v for v, total in zip(query.values, bounded, strict=True) if not isinstance(total, SumTotal)]
+        if self.ranks is not None and (others or isinstance(query.touch.noise, Correlated)):
+            what = f"{type(others[0]).__name__} values" if others else "correlated noise"
+            raise PlanViolationError(f"touch {query.touch.name!r}: {what} cannot be shared by several processes")
+
     def rehearse(self, rows: int) -> None:
         """Compute a clipped sum of made-up rows, one piece at most, and throw it away.
 
@@ -251,7 +268,7 @@ class TorchExecutor:
         """
         rows = min(rows, self._piece)
         fields = (self._rows.targets, self._rows.weights, self._rows.squares)
-        others = [None if field is None else torch.zeros_like(field[:1]).repeat_interleave(rows, 0) for field in fields]
+        others = [None if field is None else field.new_zeros((rows, *field.shape[1:])) for field in fields]
         made_up = PrivateRows(made_up_rows(self._rows.inputs, rows), *others)
         with scratch_buffers(self.model.module), self._per_example, self.randomness.net_draws():
             self._add(made_up.take(torch.arange(rows, device=self.model.device)), [start(ClippedSum(1.0), self)])
@@ -319,12 +336,6 @@ class TorchExecutor:
         return captured
 
 
-def add_noise(flat: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
-    """Noise a clipped sum in place: standard deviation `multiplier` times `sensitivity`, and what rounding may add."""
-    if multiplier:
-        flat.add_(randomness.normal(flat.numel()).mul_(sensitivity * (multiplier * (1 + FLOAT_SLACK))))
-
-
 def check_noise(query: Query) -> None:
     """Refuse values that the noise of the touch is not made for: they would be noised otherwise than is paid for."""
     noise = query.touch.noise
@@ -343,13 +354,14 @@ def start(value: Any, executor: TorchExecutor) -> Any:
 
 
 @start.register(ClippedSum)
-class GradientTotal:
+class GradientTotal(SumTotal):
     """Clipped sum of gradients; a subclass may sum other shapes, and see other gradients in what was captured."""
 
     def __init__(self, value: ClippedSum, executor: TorchExecutor, shapes: list[torch.Size] | None = None):
         self._value = value
         self._shapes = executor.shapes if shapes is None else shapes
-        self._flat, self._views = executor.flat_views(self._shapes)
+        flat, self._views = executor.flat_views(self._shapes)
+        super().__init__(flat, executor, torch.float32)
 
     def seen(self, captured: Captured) -> Captured:
         """What is summed, of what a pass captured."""
@@ -361,22 +373,26 @@ class GradientTotal:
         factors = clip_factors(captured.squared_norms(), self._value.bound, self._value.clipping)
         captured.add_weighted_sums(factors, self._views)
 
-    def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> list[Tensor]:
-        """The sum with noise, once."""
-        add_noise(self._flat, sensitivity, multiplier, randomness)
-        return shaped(self._flat.float(), self._shapes)
+    def add_noise(self, part: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
+        """Noise a run of the flat sum."""
+        add_noise(part, sensitivity, multiplier, randomness)
+
+    def answer(self, released: Tensor) -> list[Tensor]:
+        """One tensor per parameter."""
+        return shaped(released, self._shapes)
 
 
 @start.register(NormBelow)
-class _BelowTotal:
+class _BelowTotal(SumTotal):
     def __init__(self, value: NormBelow, executor: TorchExecutor):
         self._bound = value.bound
-        self._total = torch.zeros((), dtype=accumulator(executor.model.device), device=executor.model.device)
+        device = executor.model.device
+        # Released as it is summed: the low bits of a float32 number would narrow down what it was added to.
+        super().__init__(torch.zeros(1, dtype=accumulator(device), device=device), executor, accumulator(device))
 
     def add(self, piece: Piece) -> None:
         half = torch.where(piece.norms <= self._bound, 0.5, -0.5)
-        self._total += half.masked_fill(piece.null, 0.0).sum()
+        self._numbers += half.masked_fill(piece.null, 0.0).sum()
 
-    def release(self, sensitivity: float, multiplier: float, randomness: SecretRandomness) -> Tensor:
-        # float64 like the count: the low bits of a float32 number would narrow down what it was added to.
-        return self._total + float(randomness.array_normal((1,))[0]) * (sensitivity * multiplier)
+    def add_noise(self, part: Tensor, sensitivity: float, multiplier: float, randomness: SecretRandomness) -> None:
+        part += float(randomness.array_normal((1,))[0]) * (sensitivity * multiplier)

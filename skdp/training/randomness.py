@@ -48,6 +48,8 @@ class SecretRandomness:
         Reproducible noise, for tests and papers only: whoever knows the seed can subtract the noise.
     spent : int, default=0
         Queries answered before, when a fit goes on; gives a seeded stream of its own, as noise must never repeat.
+    rank : int or None
+        Which of several processes this is; gives each a seeded stream of its own.
 
     Examples
     --------
@@ -56,10 +58,11 @@ class SecretRandomness:
     (torch.Size([3]), True)
     """
 
-    def __init__(self, device: torch.device, insecure_seed: int | None = None, spent: int = 0):
+    def __init__(self, device: torch.device, insecure_seed: int | None = None, spent: int = 0, rank: int | None = None):
         entropy = secrets.randbits(256) if insecure_seed is None else insecure_seed
         # A pool of eight words: the usual four would keep 128 bits.
-        seeds = np.random.SeedSequence(entropy, spawn_key=(spent,) if spent else (), pool_size=8)
+        key = ((spent,) if spent else ()) if rank is None else (spent, rank)
+        seeds = np.random.SeedSequence(entropy, spawn_key=key, pool_size=8)
         rows, noise, net, device_noise, order = seeds.spawn(5)
         self._rows = np.random.Generator(np.random.PCG64DXSM(rows))
         # torch's processor generator keeps 32 bits of a seed, few enough to try them all, and its normal numbers end at

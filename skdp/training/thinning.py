@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from skdp.contract import NormSum, ThinnedSum
-from skdp.training.executor import FLOAT_SLACK, GradientTotal, Piece, TorchExecutor, start
+from skdp.training.executor import GradientTotal, Piece, TorchExecutor, start
 from skdp.training.randomness import SecretRandomness
 from skdp.training.rules.sums import accumulator
+from skdp.training.sum_total import FLOAT_SLACK, SumTotal
 
 __all__ = ["thinning_factors"]
 
@@ -68,15 +69,14 @@ class _ThinnedTotal(GradientTotal):
 
 
 @start.register(NormSum)
-class _NormTotal:
+class _NormTotal(SumTotal):
     def __init__(self, value: NormSum, executor: TorchExecutor):
         self._bound = value.bound
-        self._total = torch.zeros((), dtype=torch.float64)
+        super().__init__(torch.zeros(1, dtype=torch.float64), executor, torch.float64)
 
     def add(self, piece: Piece) -> None:
         # In float64 wherever the net runs: a long float32 sum would let one record decide what is kept of others.
-        self._total += piece.norms.clamp(max=self._bound).masked_fill(piece.null, 0.0).cpu().double().sum()
+        self._numbers += piece.norms.clamp(max=self._bound).masked_fill(piece.null, 0.0).cpu().double().sum()
 
-    def release(self, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> Tensor:
-        noise = float(randomness.array_normal((1,))[0])
-        return self._total + noise * float(sensitivity) * multiplier * (1 + FLOAT_SLACK)
+    def add_noise(self, part: Tensor, sensitivity: Any, multiplier: float, randomness: SecretRandomness) -> None:
+        part += float(randomness.array_normal((1,))[0]) * float(sensitivity) * multiplier * (1 + FLOAT_SLACK)

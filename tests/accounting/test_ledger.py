@@ -16,6 +16,7 @@ import skdp
 from skdp.accounting import FitBook, compose, epsilon, ledger_sessions, verify
 from skdp.accounting.ledger_admission import filter_of
 from skdp.accounting.relations import phases
+from skdp.accounting.statement_text import round_up
 from skdp.contract import Charge, Poisson, Touch
 from skdp.exceptions import BudgetExceededError, PlanViolationError, UnsupportedEventError
 
@@ -47,6 +48,23 @@ def test_what_is_made_inside_is_counted_and_nothing_else():
     assert list(table["what"]) == ["release", "Majority"] and list(table["state"]) == ["charged", "charged"]
     assert table["epsilon so far"].is_monotonic_increasing and isinstance(table["when"][0], pd.Timestamp)
     assert ledger.epsilon == table["epsilon so far"].iloc[-1] == ledger.statement.epsilon
+
+
+def test_print_says_what_was_spent_and_what_is_left():
+    with opened() as ledger:
+        assert "0 charges made" in str(ledger) and "left for one charge: epsilon = 2." in str(ledger)
+        spend(gaussian(5))
+        spend(gaussian(5))
+    table, text = ledger.table(), str(ledger)
+    assert "2 charges made" in text and f"spent so far:     epsilon = {round_up(ledger.epsilon)} (ceiling 3)" in text
+    assert f"left for one charge: epsilon = {ledger.remaining:.4g}" in text and "do not add up" in text
+    # What was added sums up to the whole; what each costs alone does not.
+    assert table["epsilon added"].sum() == pytest.approx(ledger.epsilon)
+    assert table["epsilon added"][1] < table["epsilon"][1] and table["epsilon"].sum() > ledger.epsilon
+    assert "left" not in str(skdp.PrivacyLedger(delta=1e-6))
+    declared = opened(mode="declared")
+    declared.declare(gaussian(5), n=10_000, count=2)
+    assert f"declared in all:  epsilon = {round_up(declared.epsilon)}" in str(declared) and "Renyi" not in str(declared)
 
 
 def test_the_figure_is_the_filters():

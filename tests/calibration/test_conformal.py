@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from stand_in import Given
 
 from skdp import DPRegressor
@@ -20,6 +20,7 @@ from skdp.metrics import interval_coverage, set_coverage
 from skdp.releases import ArrayExecutor
 
 MODEL = LinearRegression().fit([[0.0], [1.0]], [0.0, 0.0])
+LOGISTIC = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
 RUNS, FALSE_ALARM = 600, 1e-6
 
 
@@ -128,3 +129,37 @@ def test_too_few_rows_hold_everything_and_say_so():
 def test_impossible_intervals_are_refused(options, words):
     with pytest.raises(ValueError, match=words):
         DPConformalRegressor(MODEL, **{"y_bounds": (-1, 1), **options}).fit(*rows(50, np.random.default_rng(0)))
+
+
+LINE, POINTS = np.linspace(0, 1, 40).reshape(-1, 1), np.linspace(0, 1, 40)
+HALVES = (POINTS > 0.5).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            lambda: DPConformalRegressor(MODEL).fit(LINE, POINTS),
+            r"y_bounds=None must be .* DPRegressor",
+        ),
+        (lambda: DPConformalRegressor(MODEL, y_bounds=("a", "b")).fit(LINE, POINTS), r"y_bounds=\('a', 'b'\) must be"),
+        (
+            lambda: DPConformalRegressor("ridge", y_bounds=(0, 1)).fit(LINE, POINTS),
+            "estimator='ridge' must be",
+        ),
+        (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1), alpha=90).fit(LINE, POINTS), "alpha=90 .* such as 0.1"),
+        (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1)).fit(LINE, None), "y is None, and must be one number"),
+        (lambda: DPConformalRegressor(MODEL, y_bounds=(0, 1)).fit(LINE, LINE), r"y has shape \(40, 1\).*y.ravel"),
+        (lambda: DPConformalRegressor(LOGISTIC, y_bounds=(0, 1)).fit(LINE, POINTS), "use DPConformalClassifier"),
+        (lambda: DPConformalClassifier(MODEL).fit(LINE, HALVES), "no predict_proba.*pass a classifier"),
+        (lambda: DPConformalClassifier(LOGISTIC).fit(LINE, POINTS), r"classes_=\[0, 1\].*on_invalid='null'"),
+    ],
+)
+def test_messages_name_parameter_value_and_remedy(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        wrong()
+
+
+def test_too_few_rows_name_the_budget():
+    with pytest.warns(WeakSignalWarning, match=r"10 rows are too few for alpha=0.1 at noise_multiplier=2: .*about \d+"):
+        DPConformalClassifier(LOGISTIC, epsilon=None, noise_multiplier=2.0, delta=1e-3).fit(LINE[::4], HALVES[::4])

@@ -140,3 +140,19 @@ class TestDiagram:
         display = ReliabilityDisplay([curve], ["released"]).plot()
         x, y = display.lines_[0].get_data()
         assert len(x) == 2 and ((y >= 0) & (y <= 1)).all()
+
+
+def test_print_shows_the_figures_and_their_noise():
+    report = DPCalibrationReport(epsilon=None, noise_multiplier=10.0, n_bins=10, insecure_noise_seed=0)
+    assert str(report) == repr(report)
+    report.fit(MODEL, X, Y)
+    bins, text = report.bins_to_frame(), str(report)
+    assert bins.index[0] == "0.30-0.40" and len(bins) == 7  # a top probability of three classes is 1/3 or more
+    np.testing.assert_allclose(bins["rows"], report.curve_.weight[3:])
+    np.testing.assert_allclose(bins["gap"], (report.curve_.came_out - report.curve_.predicted)[3:])
+    # Two counts with noise of deviation z sqrt(2) sqrt(1 + 1/16) each.
+    np.testing.assert_allclose(bins["rows_std"], 10 * 2 * (17 / 16) ** 0.5)
+    assert float(np.sqrt((bins["gap_std"] ** 2).sum()) / len(Y)) == pytest.approx(report.std_errors_["ece"])
+    for figure in (report.ece_, report.nll_, report.std_errors_["accuracy"], report.ece_noise_):
+        assert f"{figure:.4f}" in text
+    assert f"{bins['rows'].iloc[2]:.0f}" in text and f"{len(Y)} rows, with noise" in text

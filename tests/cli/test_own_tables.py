@@ -14,6 +14,7 @@ from skdp import DPClassifier
 from skdp.accounting import PrivacyStatement, compose
 from skdp.accounting.statement_text import round_up
 from skdp.cli import baseline, main, own_tables, table_files
+from skdp.cli.errors import UsageError
 from skdp.cli.models import Contender, table_contenders
 from skdp.cli.own_tables import is_test_row
 from skdp.cli.table_files import TableFile
@@ -257,6 +258,62 @@ def test_parquet_without_a_reader(monkeypatch, capsys):
     assert "pip install pyarrow" in refusal(capsys, "t.parquet", "--target", "x")
 
 
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_compressed_files(ending, frame, capsys):
+    frame.to_csv("t.csv", index=False)
+    frame.to_csv(f"t.csv.{ending}", index=False)
+    frame.to_csv(f"t.tsv.{ending}", index=False, sep="\t")
+    kinds = {"age": "numeric", "sex": "categorical", "joined": "date", "vip": "boolean"}
+    plain = pd.concat(TableFile("t.csv").pieces(kinds))
+    for name in (f"t.csv.{ending}", f"t.tsv.{ending}"):
+        pd.testing.assert_frame_equal(pd.concat(TableFile(name).pieces(kinds)), plain)
+    whole = open(f"t.csv.{ending}", "rb").read()
+    for damaged in (whole[: len(whole) // 2], b"no archive"):
+        with open(f"bad.csv.{ending}", "wb") as file:
+            file.write(damaged)
+        with pytest.raises(UsageError, match="damaged|cannot be read"):
+            list(TableFile(f"bad.csv.{ending}").pieces(kinds))
+
+
+def test_public_bounds_of_dates_are_numbers_of_days(csv, quick, capsys):
+    path = schema_file(joined={"kind": "date", "low": "2020-01-01", "high": "2022-01-01"}, age={"kind": "numeric"})
+    assert main(["baseline", csv, "--target", "bought", "--schema", path, "--classes", "no,yes"]) == 0
+    first = quick.models[0].estimator[0]
+    days = [(pd.Timestamp(day) - pd.Timestamp("2000-01-01")).days for day in ("2020-01-01", "2022-01-01")]
+    assert first.kinds_["joined"] == "date" and first.columns_["joined"] == tuple(map(float, days))
+    row = pd.DataFrame({"joined": pd.to_datetime(["2020-01-01", "2021-01-01", "2022-01-01"]), "age": [1.0, 2.0, 3.0]})
+    assert first.transform(row)["joined"].tolist() == pytest.approx([-1, 2 * 366 / 731 - 1, 1], abs=1e-6)
+
+
+def test_text_that_is_named_like_dates_is_named(csv, quick, frame, capsys):
+    frame.assign(joined=frame["joined"].where(frame.index != 5, "long ago")).to_csv("t.csv", index=False)
+    common = [csv, "--target", "bought", "--classes", "no,yes"]
+    assert main(["baseline", *common]) == 0
+    err = capsys.readouterr().err
+    assert "columns 'joined' are named like dates, and are used as categories" in err and "long ago" not in err
+    for stated in ({"kind": "date"}, {"categories": ["2020-01-01"]}):
+        main(["baseline", *common, "--schema", schema_file(joined=stated, age={"kind": "numeric"})])
+        assert "named like dates" not in capsys.readouterr().err
+    main(["baseline", *common, "--schema", schema_file(joined={"kind": "categorical"})])
+    assert "named like dates" in capsys.readouterr().err
+
+
+def test_identifiers_are_guessed_by_name_and_the_schema_overrules(csv, quick, frame, capsys):
+    frame.assign(customer_id=range(600)).to_csv("t.csv", index=False)
+    common = [csv, "--target", "bought", "--classes", "no,yes"]
+    main(["baseline", *common])
+    assert capsys.readouterr().err.count("named like identifiers") == 1
+    assert "customer_id" in quick.models[0].estimator[0].kinds_
+    for kind, used in (("identifier", False), ("numeric", True)):
+        path = schema_file(customer_id={"kind": kind}, age={"kind": "numeric"})
+        main(["baseline", *common, "--schema", path])
+        assert "named like identifiers" not in capsys.readouterr().err
+        assert ("customer_id" in quick.models[0].estimator[0].kinds_) == used
+    main(["schema", csv])
+    plain = json.loads(capsys.readouterr().out)
+    assert [c["name"] for c in plain["columns"] if c["kind"] == "identifier"] == ["customer_id"]
+
+
 def test_tabs_and_delimiters(frame, quick):
     frame.to_csv("t.tsv", sep="\t", index=False)
     frame.to_csv("t.txt", sep=";", index=False)
@@ -300,6 +357,7 @@ def test_bad_requests(arguments, words, csv, capsys):
         (b"a,a\n1,2\n", "has two columns 'a'"),
         (b"a,,b\n1,2,3\n", "a column without a name"),
         (b"a,b\n", "too few"),
+        (b"a,b\n1,2\n\xe4,3\n", "save it as UTF-8"),
         (b"a,b\n" + b"1,x\n" * 50, "has 1 class,"),
         (b"a,b\n" + b"1,\n" * 50, "has 0 classes,"),
     ],
@@ -317,7 +375,12 @@ def test_files_that_are_no_tables(content, words, capsys):
         ({"age": {"hgih": 3}}, "unknown 'hgih'; did you mean 'high'?"),
         ({"age": {"low": 0}}, "needs public bounds"),
         ({"age": {"kind": "categorical", "low": 0, "high": 1}}, "is called categorical"),
-        ({"vip": {"kind": "boolean", "categories": ["a"]}}, "are not for a boolean"),
+        ({"vip": {"kind": "boolean", "categories": ["a"]}}, "are not for kind 'boolean'"),
+        ({"vip": {"kind": "identifier", "low": 0}}, "are not for kind 'identifier'"),
+        ({"joined": {"kind": "date", "categories": ["a"]}}, "categories are not for kind 'date'"),
+        ({"joined": {"kind": "date", "low": "2020-01-01"}}, "give both low and high"),
+        ({"joined": {"kind": "date", "low": "1.1.2020", "high": "2021-01-01"}}, "must be a date such as"),
+        ({"joined": {"kind": "date", "low": "2021-01-01", "high": "2020-01-01"}}, "must be below"),
         ({"agee": {"kind": "numeric"}}, "no column 'agee'; did you mean 'age'?"),
         ({"age": {"kind": "numeric"}, "bought": {"kind": "numeric"}}, "is numeric by the schema"),
     ],

@@ -99,6 +99,23 @@ def test_predictions_are_the_models(ending, model, frame, capsys, monkeypatch):
     pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(capsys.readouterr().out)), found)
 
 
+@pytest.mark.parametrize("out", [[], ["--out", "p.csv"]])
+def test_cells_that_are_taken_as_missing_are_counted_and_not_shown(out, model, frame, capsys, monkeypatch):
+    from skdp.cli.model_files import save_model
+
+    monkeypatch.setattr(table_files, "ROWS", 7)  # counts run over pieces
+    save_model(model, "m.joblib")
+    cells = ["12 years", "1,5", None, "NA", "", "40", "4e1", "secret", *["30"] * 20]
+    pd.DataFrame({"age": cells, "sex": "odd"}).to_csv("new.csv", index=False)
+    assert main(["predict", "m.joblib", "new.csv", *out]) == 0
+    err = capsys.readouterr().err
+    assert "column 'age': 3 cells were taken as missing; the model expects numbers" in err
+    assert "'sex'" not in err and "secret" not in err
+    frame.to_csv("new.csv", index=False)
+    main(["predict", "m.joblib", "new.csv", *out])
+    assert "taken as missing" not in capsys.readouterr().err
+
+
 def test_a_model_of_numbers(frame):
     joblib.dump(LinearRegression().fit(frame[["age"]], frame["age"] * 2), "m.joblib")
     frame.to_csv("new.csv", index=False)

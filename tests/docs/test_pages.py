@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,17 @@ def test_relative_links_lead_to_files(path):
     targets = [target for target in LINK.findall(text) if "://" not in target]
     missing = [target for target in targets if not (path.parent / target).exists()]
     assert not missing
+
+
+def test_the_readme_works_without_the_repository():
+    """Package indexes show it by itself: every link is absolute, and those to the documentation have a page here."""
+    targets = LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    home = project["urls"]["Documentation"] + "/en/latest/"
+    own = [target.removeprefix(home) for target in targets if target.startswith(home)]
+    assert len(own) >= 10 and all("://" in target for target in targets)
+    sources = [[(ROOT / "docs" / page).with_suffix(ending) for ending in (".md", ".rst")] for page in own]
+    assert not [page for page, found in zip(own, sources, strict=True) if not any(map(Path.exists, found))]
 
 
 def test_tests_named_by_the_promises_exist():

@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from dp_accounting.rdp import rdp_privacy_accountant
 from scipy import stats
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -17,7 +18,8 @@ from skdp.accounting import PrivacyStatement, verify
 from skdp.accounting.selection import ceiling_of
 from skdp.contract import Charge, Gaussian, Poisson, Public, Selection, Touch
 from skdp.exceptions import PlanViolationError, PrivacyLeakWarning, WeakPrivacyWarning
-from skdp.model_selection import DPSearchCV, private_search
+from skdp.model_selection import DPSearchCV, search_trials
+from skdp.model_selection.search_trials import Candidates, Trials
 from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
 from skdp.pipeline import make_private_pipeline
 from skdp.preprocessing import DPOneHotEncoder
@@ -56,6 +58,17 @@ def test_number_of_trials_has_the_stated_distribution(mean, shape):
         else:
             expected = (1 - gamma) ** k / (k * math.log(1 / gamma))
         np.testing.assert_allclose(shares[:5], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("mean", [1 + 1e-7, 1.5, 10.0, 1000.0])
+def test_the_mean_number_of_trials_is_exact(mean):
+    """Failure probabilities are multiplied by it, and the bound rests on it."""
+    assert 1 / gamma_of(mean, 1.0) - 1 == pytest.approx(mean - 1, rel=1e-8)  # geometric
+    gamma = gamma_of(mean, 0.0)  # logarithmic
+    assert gamma == 1 or (1 / gamma - 1) / math.log(1 / gamma) == pytest.approx(mean, rel=1e-8)
+    for shape in (0.0, 0.5, 1.0, 3.0):
+        theirs = rdp_privacy_accountant._gamma_truncated_negative_binomial(shape, mean)
+        assert gamma_of(mean, shape) == pytest.approx(theirs, rel=1e-6)
 
 
 def test_draws_follow_the_probabilities():
@@ -106,13 +119,13 @@ def test_it_finds_the_better_candidate_within_one_budget(data):
 def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
     seen = []
 
-    def spy(self, params, noise, run=private_search._Trials.run):
+    def spy(self, params, noise, run=Trials.run):
         score, model, params = run(self, params, noise)
         seen.append((model.privacy_.noise_multiplier, model.max_epochs))
         return score, model, params
 
-    monkeypatch.setattr(private_search._Trials, "run", spy)
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 8)
+    monkeypatch.setattr(Trials, "run", spy)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 8)
     search(space={"max_epochs": [2, 3, 12]}).fit(*data)
     by_epochs = {epochs: noise for noise, epochs in seen}
     assert len(by_epochs) > 1
@@ -123,16 +136,16 @@ def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
 def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
     sure = search(space={"lr": [1.0]}, validation_public=data)
     assert sure.fit(*data).best_score_ == pytest.approx(
-        private_search.row_scores("neg_log_loss", sure.best_estimator_, *data).mean()
+        search_trials.row_scores("neg_log_loss", sure.best_estimator_, *data).mean()
     )
     noises = []
 
-    def spy(self, params, noise, run=private_search._Trials.run):
+    def spy(self, params, noise, run=Trials.run):
         noises.append(noise / self.ceiling.gaussian)
         return 0.5, classifier(), params
 
-    monkeypatch.setattr(private_search._Trials, "run", spy)
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 4000)
+    monkeypatch.setattr(Trials, "run", spy)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 4000)
     search().fit(*data)
     total = (np.square(noises) / 0.25).sum()
     low, high = stats.chi2(4000).ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2])
@@ -140,7 +153,7 @@ def test_scores_are_noisy_and_no_trial_is_released(data, monkeypatch):
 
 
 def test_no_trial_gives_the_default(data, monkeypatch):
-    monkeypatch.setattr(private_search, "draw_trials", lambda *_: 0)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 0)
     found = search(trials="poisson").fit(*data)
     assert found.best_params_ == {} and math.isnan(found.best_score_)
     np.testing.assert_array_equal(found.predict_proba(data[0][:2]), 0.5)
@@ -158,7 +171,7 @@ def test_an_interrupted_search_shows_nothing_and_stays_charged(data, monkeypatch
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(private_search._Trials, "run", stop)
+    monkeypatch.setattr(Trials, "run", stop)
     with pytest.raises(KeyboardInterrupt):
         found.fit(*data)
     assert not hasattr(found, "best_estimator_") and found.privacy_.epsilon > 2.9
@@ -213,6 +226,7 @@ def test_pipelines_regressors_and_workers(data):
         ({"estimator": classifier(adjacency="replace-one")}, "adjacency"), ({"space": {"nothing": [1]}}, "nothing"),
         ({"estimator": classifier(warm_start=True)}, "warm_start"), ({"space": {"module": ["no such net"]}}, "module"),
         ({"delta": 0.1}, "delta"),
+        ({"unchanged_share": 1.5}, "unchanged_share"),
     ],
 )  # fmt: skip
 def test_nonsense_costs_nothing(data, params, word):
@@ -258,3 +272,40 @@ def test_rows_that_a_model_cannot_take_tell_nothing(data):
     assert 0 <= search(regressor).fit(X, y).best_score_ <= 1.5
     pipe = make_private_pipeline(regressor.set_params(on_invalid="raise"))
     assert 0 <= search(pipe, {"dpregressor__lr": [0.1]}).fit(data[0], data[0][:, 0]).best_score_ <= 1.5
+
+
+# ------------------------------------------------------------------ what is tried, and how it is scored
+def test_a_share_of_the_trials_changes_nothing():
+    secret, n = np.random.default_rng(0), 4000
+    drawn = [
+        Candidates([{"lr": [1.0]}, {"lr": stats.uniform(), "momentum": [0.5]}], 0.3).draw(secret) for _ in range(n)
+    ]
+    unchanged = sum(params == {} for params in drawn)
+    low, high = stats.binom.ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2], n, 0.3)
+    assert low <= unchanged <= high and not low <= unchanged * 2 / 3 <= high
+    assert {tuple(params) for params in drawn} == {(), ("lr",), ("lr", "momentum")}
+    sure, never = (Candidates({"lr": [1.0]}, share) for share in (1, 0))
+    assert sure.draw(secret) == {} and never.draw(secret) == {"lr": 1.0}
+
+
+def test_the_estimator_as_passed_can_win(data):
+    found = search(unchanged_share=1.0).fit(*data)
+    assert found.best_params_ == {} and not math.isnan(found.best_score_)
+    assert set(found.cv_results_) == {"params", "mean_test_score", "rank_test_score"}
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_log_losses_count_down_to_a_sixteenth_of_guessing(classes):
+    class Sure:
+        classes_ = np.arange(classes)
+
+        def predict_proba(self, X):
+            rest = (1 - X[:, :1]) / (classes - 1)
+            return np.hstack([X[:, :1], np.repeat(rest, classes - 1, axis=1)])
+
+    chances = np.array([1.0, 1 / classes, 1 / classes**2, 1 / (16 * classes), 1e-9])
+    found = search_trials.row_scores("neg_log_loss", Sure(), chances[:, None], np.zeros(5))
+    worst = math.log(16 * classes)
+    np.testing.assert_allclose(
+        found, [1, 1 - math.log(classes) / worst, 1 - 2 * math.log(classes) / worst, 0, 0], atol=1e-9
+    )

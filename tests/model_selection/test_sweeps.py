@@ -15,9 +15,9 @@ from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid
 
 from skdp import DPClassifier, DPRegressor
 from skdp.accounting import FitBook, compose
-from skdp.exceptions import NotPrivateWarning, PrivacyLeakWarning
+from skdp.exceptions import NotFittedError, NotPrivateWarning, PrivacyLeakWarning
 from skdp.mechanisms import DPSGD
-from skdp.model_selection import DPSweepCV, fit_many
+from skdp.model_selection import DPSweepCV, fit_many, sweeps
 from skdp.nets import MLP
 from skdp.neural_network import shared_steps, together
 from skdp.optimizers import SGD
@@ -352,6 +352,59 @@ def test_a_sweep_states_all_of_its_fits():
     refit = sweep.best_estimator_.privacy_
     assert sweep.privacy_.epsilon == pytest.approx(compose([one] * 8 + [refit]).epsilon, rel=1e-3)
     assert any("exact scores" in note for note in sweep.privacy_.warnings)
+
+
+def failing_at(number):
+    """Shared steps that stop at the answer of this number."""
+    calls, honest = [], StackedExecutor.answer
+
+    def answer(stack, queries):
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return honest(stack, queries)
+
+    return mock.patch.object(StackedExecutor, "answer", answer)
+
+
+def test_a_sweep_knows_what_it_had_spent_when_it_failed():
+    sweep = search(DPSweepCV, refit=False)
+    with pytest.raises(NotFittedError):
+        sweep.privacy_  # noqa: B018
+    with failing_at(3), pytest.raises(KeyboardInterrupt):
+        sweep.fit(X, Y)
+    failed = sweep.privacy_
+    # All fits that were charged count as planned; those of a later group had not begun.
+    one = fit_many(classifier(), [{}], X, Y, rows=[np.arange(N // 2)])[0].privacy_
+    assert not hasattr(sweep, "cv_results_") and failed.status == "interrupted"
+    assert failed.epsilon == pytest.approx(compose([one] * len(sweep._failed)).epsilon, rel=1e-3)
+    assert 0 < len(sweep._failed) <= 8
+    # A score that fails comes after all fits have spent, and what comes after it adds to both.
+    sweep.set_params(scoring=lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sweep.fit(X, Y)
+    assert sweep.privacy_.epsilon == pytest.approx(compose([failed, *[one] * 8]).epsilon, rel=1e-3)
+    sweep.set_params(scoring=None).fit(X, Y)
+    assert sweep.privacy_.epsilon == pytest.approx(compose([failed, *[one] * 16]).epsilon, rel=1e-3)
+
+
+def test_an_error_in_one_process_lets_the_others_end_and_be_counted():
+    sweep = DPSweepCV(classifier(), {"lr": [0.1, 0.2, -1.0]}, cv=KFold(2), n_jobs=2)
+    with pytest.raises(ValueError, match="lr"):
+        sweep.fit(X, Y)
+    assert len(sweep._failed) >= 3  # the first process had nothing wrong in its three fits
+
+
+def test_a_sweep_says_so_where_it_cannot_know_what_was_spent():
+    sweep = search(DPSweepCV, refit=False)
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    with mock.patch.object(sweeps, "Parallel", stopped), pytest.raises(KeyboardInterrupt):
+        sweep.set_params(n_jobs=2).fit(X, Y)
+    sweep.set_params(n_jobs=None).fit(X, Y)
+    assert sweep.privacy_.warnings[0].startswith("NOT COMPLETE")
 
 
 def test_folds_are_public_unless_asked_otherwise():

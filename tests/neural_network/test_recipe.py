@@ -18,6 +18,7 @@ from skdp.contract import Public
 from skdp.nets.specs import MLP, Linear
 from skdp.nets.step_length import step_length
 from skdp.nets.tabular import TabularNet
+from skdp.neural_network.programme import draw_up
 from skdp.neural_network.recipe import auto_recipe
 from skdp.neural_network.settings import resolve_settings
 
@@ -165,3 +166,16 @@ def test_global_clipping_asks_for_a_norm_where_nobody_knows_one(blobs):
     with answers_through(lambda executor, query, honest: found.append(query) or honest()):
         rows.fit(tokens, np.arange(300) % 2)
     assert min(float(query.values[0].bound) for query in found) >= math.hypot(1.0, 0.5)
+
+
+@pytest.mark.parametrize("module", ["linear", None, MLP(hidden_units=(16,))])
+@pytest.mark.parametrize("n", [500, 20000])
+def test_noise_in_place_of_a_budget_gives_the_numbers_of_the_budget(module, n):
+    """Samples of the rows are worth less than full batches, and so is the learning rate."""
+    model = DPClassifier(module, epsilon=1.0, classes=[0, 1])
+    own = draw_up(model, public("binary", n, 12), 1e-6, ())
+    model.set_params(epsilon=None, noise_multiplier=own.scale)
+    noisy = draw_up(model, public("binary", n, 12), 1e-6, ())
+    assert noisy.signal == pytest.approx(own.signal, rel=0.03)
+    assert noisy.settings.lr == pytest.approx(own.settings.lr, rel=0.03)
+    assert noisy.charge == own.charge
