@@ -159,6 +159,22 @@ def test_a_damaged_conversion_is_made_anew(damage, tmp_path, parquet, table):
     np.testing.assert_array_equal(again.X["b"], table["b"])
 
 
+def test_what_a_killed_conversion_leaves_is_not_used(tmp_path, parquet, table):
+    """Nobody cleans up after a process that is gone."""
+    with (
+        mock.patch.object(row_cache, "write_whole", side_effect=KeyboardInterrupt),
+        mock.patch.object(row_cache.shutil, "rmtree"),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        open_rows(parquet, **options(tmp_path))
+    (left,) = (tmp_path / "cache").glob("*.partial")
+    (left / "X.npy").write_bytes(b"half")
+    rows = open_rows(parquet, **options(tmp_path))
+    assert not rows.reused and not left.exists()
+    np.testing.assert_array_equal(rows.X["b"], table["b"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["half", "whole"])
 def test_a_killed_conversion_leaves_nothing_half_usable(at, tmp_path, parquet, table):
     """Killed after the first piece, or right before everything is moved to its place."""
