@@ -117,7 +117,7 @@ def _write_arrays(folder: Path, source: Source) -> None:
     files = {}
     try:
         for name, (shape, dtype) in source.layout.items():
-            files[name] = open(os.open(folder / f"{name}.npy", os.O_WRONLY | os.O_CREAT, 0o600), "wb")
+            files[name] = open(folder / f"{name}.npy", "wb", opener=_for_the_owner)
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(files[name], header)
         rows = 0
@@ -134,6 +134,10 @@ def _write_arrays(folder: Path, source: Source) -> None:
     finally:
         for file in files.values():
             file.close()
+
+
+def _for_the_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _plain(value: Any) -> Any:
