@@ -16,7 +16,7 @@ from skdp.preprocessing import SchemaEncoder
 __all__ = ["ParquetFiles"]
 
 _SUFFIXES = (".parquet", ".pq")
-_CELLS = 2**22  # of a batch
+_CELLS = 2**20  # of a batch
 
 
 class ParquetFiles:
