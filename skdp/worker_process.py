@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import sys
 from typing import Any
@@ -21,14 +22,16 @@ def worker_number() -> int | None:
     """Number of this process among the workers that were started together; None where it is no worker.
 
     Dask names its workers by numbers, which a worker keeps when it is started again; those of joblib and
-    `multiprocessing` are counted by the process that started them.
+    `multiprocessing` are counted by the process that started them. Other workers of clusters go by their process id.
     """
     workers = _dask_workers()
     named = re.fullmatch(r"(?:.*-)?(\d+)", str(workers[0].name)) if len(workers) == 1 else None
     if named:
         return int(named[1])
     identity = getattr(multiprocessing.current_process(), "_identity", ())
-    return identity[-1] if identity else None
+    if identity:
+        return identity[-1]
+    return os.getpid() if is_cluster_worker() else None
 
 
 def _dask_workers() -> list[Any]:

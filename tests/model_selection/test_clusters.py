@@ -85,9 +85,8 @@ def test_disjoint_blocks_and_fitted_models_reach_the_workers(client):
 def test_a_fit_that_is_made_again_is_charged_again(client, tmp_path):
     before = set(client.run(os.getpid).values())
     model = KillsItsWorkerOnce(marker=str(tmp_path / "killed"))
-    with skdp.PrivacyLedger(delta=1e-6) as ledger, parallel_config("dask"):
-        cross_validate(model, X, Y, cv=CV, error_score="raise")
-    assert states(ledger) == ["charged"] * 3
+    few = X[:40], Y[:40]  # joblib sends more to a single worker ahead of the tasks, and it would die with that
+    check(3, lambda: cross_validate(model, *few, cv=CV, error_score="raise"))
     client.wait_for_workers(2)
     assert set(client.run(os.getpid).values()) != before
 

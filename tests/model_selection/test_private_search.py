@@ -125,8 +125,8 @@ def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
         return score, model, params
 
     monkeypatch.setattr(Trials, "run", spy)
-    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 8)
-    search(space={"max_epochs": [2, 3, 12]}).fit(*data)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 16)
+    search(space={"max_epochs": [2, 3, 12]}, unchanged_share=0.25).fit(*data)  # all alike with probability 2e-5
     by_epochs = {epochs: noise for noise, epochs in seen}
     assert len(by_epochs) > 1
     precision = {epochs: epochs / noise**2 for epochs, noise in by_epochs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_numbers_of_workers():
     assert started and all(number >= 1 for number in started)
 
 
-@pytest.mark.parametrize(("name", "number"), [(3, 3), ("SLURMCluster-5", 5), ("tcp://10.0.0.1:4000", None)])
+@pytest.mark.parametrize(("name", "number"), [(3, 3), ("SLURMCluster-5", 5), ("tcp://10.0.0.1:4000", os.getpid())])
 def test_dask_names_its_workers_by_numbers(name, number, monkeypatch):
     monkeypatch.setattr(worker_process, "_dask_workers", lambda: [SimpleNamespace(name=name)])
     assert worker_number() == number
