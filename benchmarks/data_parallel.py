@@ -21,16 +21,19 @@ from pathlib import Path
 import numpy as np
 import record
 import torch
+from scipy.optimize import nnls
 
 from skdp.contract import ClippedSum, Gaussian, Poisson, Query, Touch
 from skdp.distributed import current, process_group
-from skdp.training import NetModel, PerExample, PrivateRows, SecretRandomness, TorchExecutor, rows_per_pass
+from skdp.training import NetModel, PerExample, PrivateRows, SecretRandomness, TorchExecutor
 
 PROCESSES = (1, 2, 4)
 LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
-BATCHES = (1024, 8192)
-ROWS, FEATURES, HIDDEN = 40_000, 100, 96
-EXCHANGES, STEPS = 60, 60
+BATCHES = (2048, 8192, 16_384)
+ROWS, FEATURES, HIDDEN = 200_000, 100, 96
+TRAINED = FEATURES * HIDDEN + 2 * HIDDEN + 1
+PIECE = 512  # rows of a pass, the same in all groups, so that the work is that of the rows
+EXCHANGES, STEPS = 50, 12
 QUANTILE = 10  # per cent: on a shared machine the quick calls show what a call costs
 PER_NUMBER = 8 + 4  # bytes: float64 there, float32 back
 
@@ -56,7 +59,7 @@ def work(size: int) -> dict:
 
 
 def steps(size: int, rank: int) -> dict:
-    """Seconds of a private step, by expected batch over all processes."""
+    """Seconds of a private step, by the clock and of the processor, by expected batch over all processes."""
     torch.manual_seed(0)
     layers = torch.nn.Linear(FEATURES, HIDDEN), torch.nn.Tanh(), torch.nn.Linear(HIDDEN, 1)
     module, own = torch.nn.Sequential(*layers), ROWS // size
@@ -70,7 +73,7 @@ def steps(size: int, rank: int) -> dict:
         per_example=per_example,
         spend=lambda touch: 0,
         randomness=SecretRandomness(cpu),
-        piece=rows_per_pass(module, inputs),
+        piece=PIECE,
         ranks=current(),
     )
     found = {}
@@ -80,15 +83,15 @@ def steps(size: int, rank: int) -> dict:
     return found
 
 
-def timed(run: object, count: int) -> float:
-    """Lower decile of the seconds of a call, after one to warm up."""
+def timed(run: object, count: int) -> tuple[float, float]:
+    """Seconds of a call after one to warm up: by the clock (lower decile), and of the processor (mean)."""
     run()
-    seconds = []
+    clock, computed = [], time.process_time()
     for _ in range(count):
         start = time.perf_counter()
         run()
-        seconds.append(time.perf_counter() - start)
-    return float(np.percentile(seconds, QUANTILE))
+        clock.append(time.perf_counter() - start)
+    return float(np.percentile(clock, QUANTILE)), (time.process_time() - computed) / count
 
 
 def loopback() -> int:
@@ -122,53 +125,48 @@ def median(values: list[float]) -> float:
     return float(statistics.median(values))
 
 
-def model(runs: dict[int, list[dict]], cores: int) -> tuple[dict, list[dict], list[dict]]:
-    """Constants of the cost model, the exchanges, and what the model says of the steps beside what was measured."""
-    small, large = BATCHES
-    one = {batch: median([run["step"][batch] for run in runs[1]]) for batch in BATCHES}
-    per_row = (one[large] - one[small]) / (large - small)
-    fixed = one[small] - per_row * small
+def model(runs: dict[int, list[dict]]) -> tuple[dict, list[dict], list[dict]]:
+    """Constants of the cost model, the exchanges, and what the model says of the steps beside what was measured.
+
+    Where other programs run, the clock tells how processors are shared out and not what a step costs: two processes get
+    twice the share of one. So computing is judged by processor time, and only exchanges, which are short, by the clock.
+    """
+    one = {batch: median([run["step"][batch][1] for run in runs[1]]) for batch in BATCHES}
+    fixed, per_row = fitted(one)
     constants = {"fixed [ms]": round(1e3 * fixed, 3), "per row [us]": round(1e6 * per_row, 3)}
-    exchanges, checked, trained = [], [], FEATURES * HIDDEN + 2 * HIDDEN + 1
-    for size in PROCESSES[1:]:
-        seconds = {length: median([run["exchange"][length]["seconds"] for run in runs[size]]) for length in LENGTHS}
-        sent = {length: (1 - 1 / size) * PER_NUMBER * length for length in LENGTHS}
-        # Relative errors count, or the longest sum alone would be fitted.
-        scale = np.array([1 / seconds[length] for length in LENGTHS])
-        design = np.array([[1.0, sent[length]] for length in LENGTHS]) * scale[:, None]
-        latency, per_byte = np.linalg.lstsq(design, np.ones(len(LENGTHS)), rcond=None)[0]
-        constants[f"latency of {size} [ms]"] = round(1e3 * latency, 3)
-        constants[f"bandwidth of {size} [MB/s]"] = round(1e-6 / per_byte, 1)
-        for length in LENGTHS:
-            exchanges.append(
-                {
-                    "processes": size,
-                    "numbers": length,
-                    "ms": round(1e3 * seconds[length], 2),
-                    "model ms": round(1e3 * (latency + sent[length] * per_byte), 2),
-                    "bytes": round(sent[length]),
-                    "counted": round(runs[size][0]["exchange"][length]["bytes"]),
-                    "wire": round(median([run["exchange"][length]["bytes on the wire"] for run in runs[size]])),
-                }
-            )
+    exchanges, checked = [], []
+    for size in PROCESSES:
+        meeting = 0.0
+        if size > 1:
+            took = {
+                n: [median([run["exchange"][n]["seconds"][k] for run in runs[size]]) for k in (0, 1)] for n in LENGTHS
+            }
+            sent = {n: (1 - 1 / size) * PER_NUMBER * n for n in LENGTHS}
+            latency, per_byte = fitted({sent[n]: took[n][0] for n in LENGTHS})
+            constants[f"latency of {size} [ms]"] = round(1e3 * latency, 3)
+            constants[f"bandwidth of {size} [MB/s]"] = round(1e-6 / per_byte, 1)
+            busy, busy_per_byte = fitted({sent[n]: took[n][1] for n in LENGTHS})
+            meeting = busy + busy_per_byte * (1 - 1 / size) * PER_NUMBER * TRAINED
+            for n in LENGTHS:
+                counted = [run["exchange"][n]["bytes on the wire"] for run in runs[size]]
+                found = {"processes": size, "numbers": n, "ms": round(1e3 * took[n][0], 2)}
+                found |= {"model ms": round(1e3 * (latency + sent[n] * per_byte), 2), "bytes": round(sent[n])}
+                exchanges.append(found | {"wire": round(median(counted))})
         for batch in BATCHES:
-            measured = median([run["step"][batch] for run in runs[size]])
-            computed = max(1.0, size / cores) * (fixed + per_row * batch / size)
-            exchanged = latency + (1 - 1 / size) * PER_NUMBER * trained * per_byte
-            checked.append(
-                {
-                    "processes": size,
-                    "batch": batch,
-                    "one process ms": round(1e3 * one[batch], 2),
-                    "ms": round(1e3 * measured, 2),
-                    "model ms": round(1e3 * (computed + exchanged), 2),
-                    "times as fast": round(
-                        median([a["step"][batch] / b["step"][batch] for a, b in zip(runs[1], runs[size], strict=True)]),
-                        2,
-                    ),
-                }
-            )
+            clock, computed = (median([run["step"][batch][k] for run in runs[size]]) for k in (0, 1))
+            said = fixed + per_row * batch / size + meeting
+            found = {"processes": size, "batch": batch, "computed ms": round(1e3 * computed, 2)}
+            checked.append(found | {"model ms": round(1e3 * said, 2), "clock ms": round(1e3 * clock, 2)})
     return constants, exchanges, checked
+
+
+def fitted(seconds: dict[float, float]) -> tuple[float, float]:
+    """Constants a, b >= 0 of seconds a + b x, by relative errors, or the longest alone would be fitted."""
+    scale = 1 / np.array(list(seconds.values()))
+    design = np.array([[1.0, size] for size in seconds]) * scale[:, None]
+    units = np.abs(design).max(axis=0)
+    a, b = nnls(design / units, np.ones(len(design)))[0] / units
+    return float(a), float(b)
 
 
 def extrapolated(constants: dict) -> list[dict]:
@@ -209,12 +207,12 @@ def main() -> None:
         for size in PROCESSES:
             runs[size].append(group(size))
             print(size, runs[size][-1]["step"], flush=True)
-    constants, exchanges, checked = model(runs, os.cpu_count())
+    constants, exchanges, checked = model(runs)
     notes = [
-        f"medians over {options.repeats} rounds of lower deciles of {STEPS} calls; groups took turns within a round, "
-        "and 'times as fast' is the median of ratios within a round",
-        f"{os.cpu_count()} cores, so 4 processes had half a core each; the machine was shared while this ran (load "
-        f"average {os.getloadavg()[0]:.0f})",
+        f"medians over {options.repeats} rounds, in which groups took turns, of lower deciles by the clock and means "
+        f"of processor time, of {STEPS} steps and {EXCHANGES} exchanges",
+        f"{os.cpu_count()} cores, so 4 processes had half a core each at best; the machine was shared while this ran "
+        f"(load average {os.getloadavg()[0]:.0f})",
         "'wire' is what the loopback interface sent, per process and exchange, of all programs that ran meanwhile",
         "the extrapolation is arithmetic, not a measurement: its network is an assumption",
     ]

@@ -21,6 +21,7 @@ if __name__ == "__main__":
         "calibration_repair",
         "accuracy",
         "end_to_end",
+        "linear_models",
         "mechanisms",
         "rgp_memory",
         "rgp_accuracy",

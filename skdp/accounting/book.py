@@ -69,6 +69,8 @@ class FitBook:
     shared : bool, default=False
         Whether the processes of a `skdp.distributed.process_group` share what is spent: each has a book, and the one of
         rank 0 tells the ledgers.
+    party : bool, default=False
+        Whether the rows of this process are those of a party of its own in such a group, which tells its own ledgers.
 
     Notes
     -----
@@ -93,9 +95,14 @@ class FitBook:
     """
 
     def __init__(
-        self, what: str = "", n: int | None = None, planned: PrivacyStatement | None = None, shared: bool = False
+        self,
+        what: str = "",
+        n: int | None = None,
+        planned: PrivacyStatement | None = None,
+        shared: bool = False,
+        party: bool = False,
     ) -> None:
-        self.shared = shared
+        self.shared, self.party = shared, party
         self.id = uuid.uuid4().hex
         self.about = _about(what, n, planned)
         self._ledgers: tuple = ()
@@ -142,13 +149,13 @@ class FitBook:
     def _tells(self, charge: Charge) -> bool:
         """Whether this book is the one that tells the ledgers."""
         ranks = current()
-        if ranks is not None and not self.shared:
+        if ranks is not None and not (self.shared or self.party):
             raise ValueError(
                 f"{self.about['what'] or 'this'} would see the rows of one process alone inside process_group(), where "
                 "only DPClassifier and DPRegressor are fitted by all processes together: fit it outside, in one process"
             )
         # A pipeline or search that covers a fit told the ledgers itself.
-        return not take_cover(charge, self) and (ranks is None or ranks.leads)
+        return not take_cover(charge, self) and (ranks is None or self.party or ranks.leads)
 
     def spend(self, reservation: Reservation, touch: Touch) -> int:
         """Count one query of a touch, before it is answered.

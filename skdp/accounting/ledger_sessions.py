@@ -2,9 +2,10 @@
 
 A *session* is one entry of a ledger's ``with`` block. The stack of sessions belongs to the process, so that all its
 threads see it. Other processes join by a *token*, which says where the ledger's file is. Tokens travel inside every
-estimator that is pickled while a ledger is open (`LedgerAware`), and in the environment of processes that are started
-meanwhile. An estimator that came with tokens is passed on with them, also by a process that cannot use them, as the
-scheduler of a cluster may be. A session is over once its file says so, wherever it was joined.
+estimator that is pickled while a ledger is open (`LedgerAware`), in the environment of processes that are started
+meanwhile, and on a notice board for those that this one had started before. An estimator that came with tokens is
+passed on with them, also by a process that cannot use them, as the scheduler of a cluster may be. A session is over
+once its file says so, wherever it was joined.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 from sklearn.utils.validation import check_is_fitted
 
+from skdp.accounting import notice_board
 from skdp.accounting.ledger_entries import Entry
 from skdp.accounting.ledger_hosts import hold_open, host, why_unsafe
 from skdp.accounting.ledger_store import LedgerStore, now
@@ -33,6 +35,7 @@ _ATTRIBUTE = "_skdp_ledgers"
 _OPEN: list[Session] = []
 _LOCK = threading.RLock()
 _seen_environment: str | None = None
+_seen_board: str | None = None
 _CAME_WITH: weakref.WeakKeyDictionary[Any, list[Token]] = weakref.WeakKeyDictionary()
 
 
@@ -164,16 +167,21 @@ def publish() -> None:
             _seen_environment = os.environ[_ENVIRONMENT] = json.dumps(found)
         else:
             os.environ.pop(_ENVIRONMENT, None)
+        notice_board.post(_seen_environment if found else None)
 
 
 def _inherit() -> None:
-    """Join what was open where this process was started."""
-    global _seen_environment
+    """Join what was open where this process was started, and what its parent has opened since."""
+    global _seen_environment, _seen_board
     with _LOCK:
         found = os.environ.get(_ENVIRONMENT)
         if found is not None and found != _seen_environment:
             _seen_environment = found
             join((Token(*token) for token in json.loads(found)), weak=False)
+        posted = notice_board.read_parents()
+        if posted is not None and posted != _seen_board:
+            join((Token(*token) for token in json.loads(posted)), weak=False)
+        _seen_board = posted
 
 
 def tokens() -> list[Token]:

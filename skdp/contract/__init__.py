@@ -8,6 +8,7 @@ holder of rows and secret noise, answers it.
 
 from __future__ import annotations
 
+from skdp.contract.linear_queries import GramSum, PerturbedMinimum
 from skdp.contract.noises import Correlated, Gaussian, Response, Selection
 from skdp.contract.prices import ADJACENCIES, FEATURE_ROW, PERSON, Charge, Touch
 from skdp.contract.queries import (
@@ -47,12 +48,14 @@ __all__ = [
     "FixedOrder",
     "Frequent",
     "Gaussian",
+    "GramSum",
     "Labels",
     "LinearGradient",
     "Model",
     "NormBelow",
     "NormSum",
     "PERSON",
+    "PerturbedMinimum",
     "Plan",
     "Poisson",
     "Public",

@@ -38,6 +38,10 @@ def belongs() -> bool:
 def current() -> Ranks | None:
     """The group that fits in this process belong to; None outside, and where it has one process.
 
+    Returns
+    -------
+    Ranks or None
+
     Raises
     ------
     ValueError

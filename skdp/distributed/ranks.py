@@ -216,6 +216,10 @@ class Ranks:
             Partial sums over the rows of this rank.
         noise : callable
             ``noise(shape)`` gives noise for some of the numbers.
+
+        Returns
+        -------
+        ndarray
         """
 
         def add(part: Tensor) -> None:

@@ -18,6 +18,7 @@ from skdp.linear_model.rows import raw_coefficients
 from skdp.neural_network.parameters import bounds_array, class_weights_array
 from skdp.neural_network.problem import Problem, classification_problem, regression_problem
 from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
+from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = ["LinearClassifierMixin", "LinearModelMixin", "LinearRegressorMixin"]
 
@@ -34,10 +35,15 @@ class LinearModelMixin:
     on_invalid = "raise"
 
     def _check_table(self, problem: Problem) -> None:
+        self._refuse_sparse(problem.inputs)
         if len(problem.public.input_shape) != 1:
             raise ValueError(
                 f"X has rows of shape {problem.public.input_shape}; a linear model takes tables: X.reshape(len(X), -1)"
             )
+
+    def _refuse_sparse(self, inputs: Any) -> None:
+        if isinstance(inputs, SparseTable):
+            raise TypeError("Sparse data was passed for X, but a linear model takes dense rows; pass X.toarray()")
 
     def _loss(self, task: str) -> Any:
         return resolve_loss(self.loss, task)
@@ -67,6 +73,7 @@ class LinearModelMixin:
         """Linear predictors: (n, k)."""
         check_is_fitted(self, "coef_")
         inputs = encode_features(self, X, reset=False)
+        self._refuse_sparse(inputs)
         raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
         if self.feature_bounds_ is not None:
             inputs = np.clip(inputs, *self.feature_bounds_.T)
@@ -133,6 +140,9 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
         ndarray of shape (n, n_classes)
         """
         outputs = self._outputs(X)
+        if outputs.shape[1] > 1 and getattr(self, "_one_against_rest", False):
+            odds = expit(outputs)
+            return odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-300)
         if outputs.shape[1] > 1:
             return softmax(outputs, axis=1)
         second = expit(outputs[:, 0])

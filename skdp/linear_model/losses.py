@@ -43,6 +43,10 @@ class Logistic:
         """Derivative of each row's loss by its outputs: (n, k)."""
         return -targets * expit(-targets * outputs)
 
+    def bends(self, outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Second derivative of each row's loss by each of its outputs: (n, k)."""
+        return expit(outputs) * expit(-outputs)
+
 
 @dataclass(frozen=True)
 class Multinomial:
@@ -117,6 +121,11 @@ class Huber:
     scale : float
         In units of the targets as they are trained on, which are mapped to [-1, 1]. It is fixed: estimating it, as
         `sklearn.linear_model.HuberRegressor` does, would cost budget.
+
+    Examples
+    --------
+    >>> Huber(0.1).slopes(np.array([[0.05, 3.0]]), np.zeros((1, 2))).tolist()
+    [[0.05, 0.1]]
     """
 
     scale: float = 0.1

@@ -246,8 +246,9 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
 
         Parameters
         ----------
-        X, y
+        X : array-like or table
             As for `fit`.
+        y : array-like
 
         Returns
         -------

@@ -6,7 +6,6 @@ import math
 import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,19 +17,20 @@ from skorch.callbacks import EpochTimer, PrintLog
 from skdp.accounting import FitBook
 from skdp.contract import drive
 from skdp.distributed import Ranks
-from skdp.exceptions import CalibrationError, UnsupportedModuleError
+from skdp.exceptions import UnsupportedModuleError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import Journal, restore_training
 from skdp.neural_network.devices import resolve_device
+from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
 from skdp.neural_network.losses import ClassLoss, SquaredLoss, class_probabilities
 from skdp.neural_network.precomputed import check_precomputed, precomputed
-from skdp.neural_network.problem import Problem, as_columns
+from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, given_settings
 from skdp.neural_network.ranked import agree_on_weights, for_this_rank, start_alike
 from skdp.neural_network.scaling import as_rows, scale_targets
 from skdp.neural_network.schedules import lr_factor
 from skdp.optimizers import SGD, resolve_optimizer
-from skdp.releases import ArrayExecutor, bounds_queries, class_counts_queries
+from skdp.releases import ArrayExecutor
 from skdp.training import (
     Engine,
     NetModel,
@@ -49,33 +49,6 @@ from skdp.training.supported import train_mode, trainable_parameters
 from skdp.training.threads import one_thread, worthwhile_threads
 
 __all__ = ["Estimates", "FitRun"]
-
-# A bin that holds every row must stand out of the noise of all bins, for which about five deviations are needed.
-_ROWS_PER_NOISE = 10
-
-
-@dataclass
-class Estimates:
-    """What was released before training, or given as public; arrays by column.
-
-    Parameters
-    ----------
-    feature_bounds : ndarray of shape (n_features, 2) or None
-    target_bounds : ndarray of shape (n_targets, 2) or None
-    class_weights : ndarray of shape (n_classes,) or None
-    warnings : list of str
-    indicators : tuple of int
-        Columns of 0 and 1; their bounds are (-1, 1), which leaves them as they are.
-    reused : tuple of str
-        What an earlier fit found out and paid for, by its name in the programme.
-    """
-
-    feature_bounds: np.ndarray | None = None
-    target_bounds: np.ndarray | None = None
-    class_weights: np.ndarray | None = None
-    warnings: list[str] = field(default_factory=list)
-    indicators: tuple[int, ...] = ()
-    reused: tuple[str, ...] = ()
 
 
 class FitRun:
@@ -111,16 +84,8 @@ class FitRun:
     # -------------------------------------------------------------- before training
     def check_estimates(self) -> None:
         """Refuse, from public numbers and before anything is spent, a range of y that noise is sure to hide."""
-        touches, public = self.programme.estimates.get("target bounds"), self.programme.public
-        if touches is None or touches[0].noise is None:
-            return
-        noise = touches[0].noise.combined * public.n_outputs**0.5
-        if public.n < _ROWS_PER_NOISE * noise:
-            raise CalibrationError(
-                f"y_bounds=None: {public.n} rows cannot show the range of y under noise of standard deviation "
-                f"{noise:.3g} at epsilon={self.programme.epsilon}; nothing was spent. Pass y_bounds=(low, high) with "
-                "public bounds, which cost nothing"
-            )
+        touches = self.programme.estimates.get("target bounds")
+        check_target_bounds(touches, self.programme.public, self.programme.epsilon)
 
     def know(self, indicators: tuple[int, ...]) -> None:
         """Let the net that is built next know which columns are indicators."""
@@ -147,11 +112,9 @@ class FitRun:
 
     def array_executor(self) -> ArrayExecutor:
         """What answers the estimates that are made before training."""
-        problem = self.problem
-        targets = as_columns(problem.targets).astype(np.float64)
         return ArrayExecutor(
-            {"X": problem.inputs, "y": targets},
-            problem.null,
+            estimate_arrays(self.problem),
+            self.problem.null,
             spend=self._spend,
             normal=self.randomness.array_normal,
             ranks=self.ranks,
@@ -159,39 +122,8 @@ class FitRun:
 
     def release_estimates(self, given: Estimates) -> Estimates:
         """Ask for whatever the programme estimates before training, and add it to what was given as public."""
-        problem, touches = self.problem, self.programme.estimates
-        n = problem.public.n
-        inputs, targets = problem.inputs, as_columns(problem.targets)
-        executor = self.array_executor()
-        if "feature bounds" in touches:
-            groups = inputs.shape[1]
-            ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
-            given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
-            given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
-            doubt = ranges.doubt(getattr(self.estimator, "feature_names_in_", range(groups)))
-            if doubt:
-                remedy = "; pass feature_bounds with public (low, high) per column"
-                given.warnings.append(f"feature_bounds='private': {doubt}{remedy}")
-        if "target bounds" in touches:
-            groups = targets.shape[1]
-            ranges = drive(bounds_queries(touches["target bounds"], "y", groups, n), executor.answer)
-            given.target_bounds = ranges.bounds
-            if not ranges.found.all():
-                raise ValueError(
-                    f"y_bounds=None: noise hides the range of {int((~ranges.found).sum())} of {groups} targets, and a "
-                    "model fitted to a guess would be useless; the budget of the estimates is spent. Pass "
-                    "y_bounds=(low, high) with public bounds, which cost nothing"
-                )
-            if ranges.weak.any():
-                given.warnings.append(
-                    "y_bounds=None: noise lets the range of y be seen only in part, so it may be too wide or too "
-                    "narrow; pass y_bounds=(low, high) with public bounds"
-                )
-        if "class counts" in touches:
-            (touch,) = touches["class counts"]
-            counts = drive(class_counts_queries(touch, len(problem.classes)), executor.answer)
-            given.class_weights = counts.sum() / (len(counts) * counts)
-        return given
+        names = getattr(self.estimator, "feature_names_in_", None)
+        return release_estimates(given, self.programme.estimates, self.problem, self.array_executor(), names)
 
     def build(self, estimates: Estimates) -> tuple[Engine, TorchExecutor, TailAverage]:
         """Optimizer and executor around the net, on the device."""

@@ -15,6 +15,7 @@ from skdp.accounting.budget import check_budget
 from skdp.accounting.shares import squared_signal
 from skdp.contract import ADJACENCIES, Charge, Public, Selection, Touch
 from skdp.exceptions import UnsupportedEventError
+from skdp.linear_model.central import CentralFit
 from skdp.mechanisms import resolve_mechanism
 from skdp.nets import Linear, TabularNet, resolve_module
 from skdp.neural_network import DPClassifier, DPRegressor
@@ -265,12 +266,14 @@ def _prospects(
 ) -> dict[str, Any]:
     """Verdict, signal, and what a better verdict would need."""
     nothing = dict.fromkeys(("verdict", "signal", "signal_needed", "next_verdict", "next_rows", "next_epsilon"))
-    if not (own.touches and isinstance(model, DPEstimator)):
+    if not (own.touches and isinstance(model, DPEstimator | CentralFit)):
         return nothing | {"notes": ("there is no private model in it, so there is no verdict about one",)}
     mu = 1 / noise_multiplier(_cost(replace(own, adjacency="zero-out"), delta), delta)
     signal, notes = mu * facts.n, []
     verdict = verdict_of(facts, signal)
-    weakness = resolve_mechanism(model.mechanism).weakness(facts, scale) if model is spender else ""
+    weakness = ""
+    if model is spender and isinstance(model, DPEstimator):
+        weakness = resolve_mechanism(model.mechanism).weakness(facts, scale)
     if weakness:
         verdict = "prior"
         notes.append(weakness)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from skdp.contract import Answers, Counts, Frequent, LinearGradient, Query, RowSum
+from skdp.accounting.objective import objective_terms
+from skdp.contract import Answers, Counts, Frequent, GramSum, LinearGradient, PerturbedMinimum, Query, RowSum
 from skdp.exceptions import PlanViolationError
+from skdp.releases.minimum import Objective, minimum
 
 if TYPE_CHECKING:
     from skdp.distributed import Ranks
@@ -19,16 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["ArrayExecutor"]
 
 _CELLS = 2**24  # of contributions that are held at a time
+# Gradient at an approximate minimum over the largest gradient of a row. Rounding stays far below it.
+_TOLERANCE = 1e-6
 
 
 class ArrayExecutor:
-    """Holds arrays and answers `Counts`, `RowSum`, `Frequent` and `LinearGradient` about them, with noise added once.
+    """Holds arrays and answers `Counts`, `RowSum`, `Frequent`, `LinearGradient`, `GramSum` and `PerturbedMinimum`.
+
+    Noise is added once.
 
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
         Private columns by name; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with
-        None. A "weight" of shape (n,) multiplies the loss of each row in a `LinearGradient`.
+        None. A "weight" of shape (n,) multiplies the loss of each row of a linear model.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -66,10 +72,43 @@ class ArrayExecutor:
         self._draw = draw
         self._ranks = ranks
 
+    def about(self, arrays: dict[str, np.ndarray], null: np.ndarray) -> ArrayExecutor:
+        """What answers about other arrays of the same rows, from the same book and noise.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            For instance columns scaled by what was released about them.
+        null : ndarray of bool of shape (n,)
+
+        Returns
+        -------
+        ArrayExecutor
+        """
+        return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw, ranks=self._ranks)
+
     def answer(self, query: Query) -> Answers:
-        """Noisy values of one sample: (groups, bins or sums) of `Counts`, (k,) of `RowSum`, or as many as weights."""
+        """Noisy values of one sample.
+
+        Parameters
+        ----------
+        query : Query
+
+        Returns
+        -------
+        tuple
+            (groups, bins or sums) of `Counts`, (k,) of a `RowSum`, (k, columns) of a `LinearGradient`, and as their own
+            pages say of others.
+
+        Raises
+        ------
+        ArithmeticError
+            The minimum of a `PerturbedMinimum` was not found; the budget of the query is spent.
+        """
         self._spend(query.touch)
         rate = query.touch.sampler.rate
+        if rate != 1 and any(isinstance(value, PerturbedMinimum) for value in query.values):
+            raise ValueError(f"touch {query.touch.name!r}: a minimum is about all rows, use Poisson(1.0)")
         if rate != 1 and self._draw is None:
             raise ValueError(f"touch {query.touch.name!r}: releases on arrays see all rows, use Poisson(1.0)")
         rows = self._rows if rate == 1 else self._rows.take(self._draw(len(self._rows), rate))
@@ -82,6 +121,10 @@ class ArrayExecutor:
             if self._ranks is not None:
                 raise PlanViolationError("values found in a column are no sum, so several processes cannot share them")
             return self._frequent(rows, value, multiplier)
+        if isinstance(value, PerturbedMinimum):
+            if self._ranks is not None:
+                raise PlanViolationError("a minimum is no sum, so several processes cannot share it")
+            return self._minimum(rows, value, multiplier)
         exact = _EXACT[type(value)](rows, value)
         if self._ranks is None:
             return exact + self._noise(value, multiplier, exact.shape)
@@ -98,6 +141,25 @@ class ArrayExecutor:
             seen = noisy > value.threshold
             found.append((counts.index.to_numpy()[seen], noisy[seen]))
         return found
+
+    def _minimum(self, rows: _Rows, value: PerturbedMinimum, multiplier: float) -> np.ndarray:
+        X, targets, weights = _shortened(rows, value)
+        ridge = np.asarray(value.ridge, dtype=float)
+        if not multiplier:
+            objective = Objective(X, targets, weights, value.loss, ridge, np.zeros(len(ridge)))
+            return minimum(objective, 1e-9 * max(len(X), 1))
+        terms, longest = objective_terms(multiplier), value.bound / value.loss.slope_bound
+        least = terms.curvature * value.loss.curvature * longest**2
+        linear = self._normal(ridge.shape) * (terms.noise * value.bound)
+        objective = Objective(X, targets, weights, value.loss, np.maximum(ridge, least), linear)
+        tolerance = _TOLERANCE * value.bound
+        found = minimum(objective, tolerance)
+        if not np.linalg.norm(objective.gradient(found)) <= tolerance:
+            raise ArithmeticError(
+                "objective perturbation did not come near enough to the minimum for its guarantee; the budget of this "
+                "fit is spent. Use solver='gradient-descent', and report this"
+            )
+        return found + self._normal(found.shape) * (terms.point * tolerance / least)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +226,37 @@ def _linear_gradient(rows: _Rows, value: LinearGradient) -> np.ndarray:
     return (slopes * np.where(null, 0.0, factors)[:, None]).T @ X
 
 
+def _gram(rows: _Rows, value: GramSum) -> np.ndarray:
+    weights = rows.arrays.get("weight")
+    with np.errstate(all="ignore"):
+        roots = np.ones(len(rows)) if weights is None else np.sqrt(weights)
+        norms = roots * rows.lengths
+        factors = roots * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))
+        X = rows.arrays["X"] * np.where(rows.null | ~np.isfinite(norms), 0.0, factors)[:, None]
+    X = np.where(np.isfinite(X), X, 0.0)
+    return GramSum.packed(X.T @ X)
+
+
+def _shortened(rows: _Rows, value: PerturbedMinimum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, targets and weights whose gradients and curvatures are within their bounds; null rows weigh nothing.
+
+    A weight w asks for ``w * |x|`` and ``w * |x| ** 2`` to be bounded, so x is shortened for the larger of 1 and w.
+    """
+    X, targets = rows.arrays["X"], rows.arrays["y"][:, value.output]
+    weights = rows.arrays.get("weight")
+    with np.errstate(all="ignore"):
+        weights = np.ones(len(rows)) if weights is None else weights
+        needed = rows.lengths * np.maximum(weights, 1.0) * value.loss.slope_bound
+        null = rows.null | ~np.isfinite(needed) | ~np.isfinite(targets)
+        factors = np.where(null, 0.0, np.minimum(1.0, value.bound / np.maximum(needed, 1e-300)))
+        X = X * factors[:, None]
+    X = np.where(null[:, None], 0.0, X)
+    return X, np.where(null, 1.0, targets), np.where(null, 0.0, weights)
+
+
 _EXACT: dict[type, Callable[[_Rows, Any], np.ndarray]] = {
     Counts: _histograms,
     RowSum: _row_sum,
     LinearGradient: _linear_gradient,
+    GramSum: _gram,
 }

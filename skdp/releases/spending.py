@@ -108,12 +108,15 @@ class Spending(Stated, LedgerAware, BaseEstimator):
         *,
         facts: Iterable[str] = (),
         assumptions: Iterable[str] = (),
+        released: Iterable[str] = (),
+        warnings: Iterable[str] = (),
         sample_weight: Any = None,
     ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
         """Price, reserve, and give what answers queries and the touches by name; states in the end.
 
         The executor gets `arrays` and `null` (rows that add to nothing), to which rows of `sample_weight` 0 are added.
-        `facts` and `assumptions` go into the statement.
+        `facts`, `assumptions`, what was `released` on the way and `warnings` go into the statement; without weights,
+        lists may grow until it is made.
         """
         if sample_weight is not None:
             null = null | null_rows(sample_weight, len(null))
@@ -133,7 +136,8 @@ class Spending(Stated, LedgerAware, BaseEstimator):
                 certificate=certificate,
                 public=facts,
                 assumptions=assumptions,
-                warnings=[message for _, message in notes],
+                warnings=[*warnings, *(message for _, message in notes)],
+                released=released,
                 reproducible_noise=self.insecure_noise_seed is not None,
             )
 

@@ -89,6 +89,17 @@ def test_entries_are_fits_in_worker_processes():
     assert refused.value.fits > 0 and ledger.epsilon <= 0.6
 
 
+def test_workers_that_were_there_before_hear_of_a_ledger_though_no_estimator_travels():
+    Parallel(2)([delayed(make_and_fit)(X, Y)] * 4)  # workers are warm, and have heard of no ledger
+    with skdp.PrivacyLedger(delta=1e-6) as ledger:
+        Parallel(2)([delayed(make_and_fit)(X, Y)] * 4)
+        with ledger.disjoint("A"):
+            Parallel(2)([delayed(make_and_fit)(X, Y)] * 4)
+    assert list(ledger.table()["key"].fillna("")) == [""] * 4 + ["A"] * 4
+    Parallel(2)([delayed(make_and_fit)(X, Y)] * 4)
+    assert len(ledger.table()) == 8
+
+
 def test_nets_and_releases_are_charged():
     release = DPFeatureRelease(epsilon=None, noise_multiplier=50.0, feature_bounds=(-1, 1))
     with skdp.PrivacyLedger(delta=1e-6) as ledger:

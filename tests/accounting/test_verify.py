@@ -303,7 +303,7 @@ def test_text():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"unit": "person"}, "unit 'person' is none that skdp states anything about"),
+        ({"unit": "household"}, "unit 'household' is none that skdp states anything about"),
         ({"assumptions": ()}, "assumptions were altered: 'each row of X"),
         ({"warnings": ()}, "warnings were altered: 'noise is drawn in floating point"),
         ({"public": ()}, "public were altered: 'the number of rows, n = 50000'"),

@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from skdp import DPClassifier, DPRegressor
 from skdp.accounting import epsilon as epsilon_of
-from skdp.contract import ADJACENCIES, Public, Query, Response, Touch
+from skdp.contract import ADJACENCIES, PerturbedMinimum, Public, Query, Response
 from skdp.mechanisms import TrainingPlan, resolve_mechanism
 from skdp.neural_network.fitting import FitRun
 from skdp.releases import ArrayExecutor
@@ -122,9 +122,10 @@ def fingerprint(executor: Any, query: Query) -> str:
     return query.fingerprint(model and model.parameters)
 
 
-def adds_noise(touch: Touch) -> bool:
+def adds_noise(query: Query) -> bool:
     """Whether answers are values plus noise; others have no exact answer that noise could be measured against."""
-    return not isinstance(touch.noise, Response)
+    within = any(isinstance(value, PerturbedMinimum) for value in query.values)
+    return not within and not isinstance(query.touch.noise, Response)
 
 
 def record(fit: Any, seed: int = 0) -> list[Entry]:
@@ -134,7 +135,7 @@ def record(fit: Any, seed: int = 0) -> list[Entry]:
 
     def wrapper(executor, query, honest):
         digest = fingerprint(executor, query)
-        if not adds_noise(query.touch):
+        if not adds_noise(query):
             entries.append(Entry(digest, query, (), copy.deepcopy(given := honest())))
             return given
         with no_noise():
@@ -163,7 +164,7 @@ def replay(fit: Any, script: list[Entry]) -> list[Entry]:
         digest = fingerprint(executor, query)
         with no_noise():
             exact = tuple(flat(answer) for answer in honest())
-        exact = exact if adds_noise(query.touch) else ()
+        exact = exact if adds_noise(query) else ()
         given = copy.deepcopy(script[len(entries)].given)
         entries.append(Entry(digest, query, exact, given))
         return copy.deepcopy(given)
@@ -177,7 +178,7 @@ def largest_move(before: list[Entry], after: list[Entry]) -> float:
     """Largest L2 distance of an exact answer, in units of its declared sensitivity."""
     moves = [0.0]
     for one, two in zip(before, after, strict=True):
-        for value, a, b in zip(one.query.values, one.exact, two.exact, strict=adds_noise(one.query.touch)):
+        for value, a, b in zip(one.query.values, one.exact, two.exact, strict=adds_noise(one.query)):
             assert np.isfinite(b).all(), "an answer is not finite"
             moves.append(float(np.linalg.norm(a - b)) / float(value.sensitivity))
     return max(moves)
@@ -194,7 +195,7 @@ def measured():
     seen: list[tuple[str, int, np.ndarray, float]] = []
 
     def wrapper(executor, query, honest):
-        if not adds_noise(query.touch):
+        if not adds_noise(query):
             return honest()
         draws = executor.randomness if isinstance(executor, TorchExecutor) else executor._normal.__self__
         rows = draws._rows

@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 240
+SCENARIOS = Path(__file__).with_name("scenarios.py")
 
 
 def free_port():
@@ -19,13 +20,12 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def play(size, scenarios, folder, survivors=None, **environment):
+def play(size, scenarios, folder, survivors=None, script=SCENARIOS, **environment):
     """Let `size` processes play; dict of scenario to tuple of what the ranks returned, None where one did not live on.
 
     Where some do not survive, `survivors` are the ranks that do.
     """
-    port, script = free_port(), Path(__file__).with_name("scenarios.py")
-    started = []
+    port, started = free_port(), []
     for rank in range(size):
         own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         own |= {"OMP_NUM_THREADS": 1, "PYTHONPATH": ROOT, **environment}

@@ -19,7 +19,10 @@ from skdp.linear_model import DPADMMClassifier, DPADMMRegressor, Huber
 
 # Noise is seeded and small: the checks are about the interface.
 GENEROUS = {"epsilon": 1e4, "insecure_noise_seed": 0, "n_agents": 1}
-ESTIMATORS = [DPADMMClassifier(**GENEROUS), DPADMMRegressor(y_bounds=(-300, 300), **GENEROUS)]
+ESTIMATORS = [
+    DPADMMClassifier(feature_bounds=(-100, 100), **GENEROUS),
+    DPADMMRegressor(feature_bounds=(-5, 5), y_bounds=(-300, 300), **GENEROUS),
+]
 IMPOSSIBLE = {
     "check_all_zero_sample_weights_error": (
         "whether any row weighs something is private: with an error in its place one row would decide between a "

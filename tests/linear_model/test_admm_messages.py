@@ -141,9 +141,9 @@ def test_a_second_and_different_reply_is_refused():
 @pytest.mark.parametrize("size", [1e3, 1e100])
 def test_a_poisoned_reply_is_refused_and_the_others_go_on(size):
     """A dishonest site moves the model by no more than as many rows of its own could."""
-    members = sites(AGREED, rows(), epsilon=4.0)
+    members = sites(AGREED, rows(), epsilon=100.0)
     honest = play(joined(AGREED, members[:2]), members[:2]).consensus.result
-    members = sites(AGREED, rows(), epsilon=4.0)
+    members = sites(AGREED, rows(), epsilon=100.0)
     coordinator = joined(AGREED, members, staleness=0)
     while not coordinator.finished:
         call = coordinator.call()
@@ -152,7 +152,7 @@ def test_a_poisoned_reply_is_refused_and_the_others_go_on(size):
         with pytest.raises(ProtocolError, match="explain no more than"):
             coordinator.receive(Reply("site 2", AGREED.digest, coordinator.round, np.full((1, 5), size)).to_bytes())
         coordinator.advance()
-    assert np.linalg.norm(coordinator.consensus.result) < 3 * np.linalg.norm(honest) + 3
+    assert np.linalg.norm(coordinator.consensus.result) < 2 * np.linalg.norm(honest)
 
 
 def test_honest_replies_are_never_taken_for_poison():

@@ -126,6 +126,14 @@ def test_logistic_regression_and_ridge_of_scikit_learn_agree():
     np.testing.assert_allclose(model.coef_[0], theirs.coef_, atol=1e-5)
 
 
+def test_class_weights_leave_the_objective_that_of_scikit_learn():
+    X, y = table("binary")
+    weight = {0: 5.0, 1: 0.5}
+    model = fit(DPADMMClassifier(alpha=1e-2, n_agents=2, rounds=600, classes=[0, 1], class_weight=weight), X, y)
+    theirs = LogisticRegression(C=1 / (N * 1e-2), tol=1e-10, max_iter=10**4, class_weight=weight).fit(X, y)
+    np.testing.assert_allclose(model.coef_, theirs.coef_, atol=1e-4)
+
+
 @pytest.mark.parametrize("sort", ["labels", "feature"])
 def test_sites_with_other_rows_than_the_rest_end_at_the_same_optimum(sort):
     """Also one site that has three rows, and sites that have one class only."""

@@ -245,8 +245,8 @@ def test_what_an_interrupted_fit_spent_is_stated(monkeypatch):
     broken = model(n_agents=3, verbose=1)
     calls = []
 
-    def interrupt(self, coordinator):
-        calls.append(coordinator.consensus.round)
+    def interrupt(self, consensus):
+        calls.append(consensus.round)
         if len(calls) == 4:
             raise KeyboardInterrupt
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sklearn.base import clone
 from spenders import Majority
 
-from skdp.accounting import ledger_sessions
+from skdp.accounting import ledger_sessions, notice_board
 from skdp.accounting.ledger_store import LedgerStore
 
 
@@ -31,6 +31,11 @@ class KillsItsWorkerOnce(Majority):
 def refit(fitted, X, y):
     """A task of a worker that is handed a fitted model, and fits a clone of it."""
     return clone(fitted).fit(X, y)
+
+
+def without_board():
+    """Make a worker as deaf as one whose parent process is not the client."""
+    notice_board.read_parents = lambda: None
 
 
 def far_away():

@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
-from cluster_fits import KillsItsWorkerOnce, far_away, refit
+from cluster_fits import KillsItsWorkerOnce, far_away, refit, without_board
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV, cross_validate
 from spenders import Majority, make_and_fit
@@ -60,6 +60,7 @@ def test_entries_are_fits(client):
     check(2, lambda: cross_validate(Majority(50.0), X, Y, cv=CV))
     check(7, lambda: GridSearchCV(Majority(50.0), GRID, cv=CV).fit(X, Y))
     check(5, lambda: RandomizedSearchCV(Majority(50.0), GRID, n_iter=2, cv=CV).fit(X, Y))
+    client.run(without_board)
     with skdp.PrivacyLedger(delta=1e-6) as ledger:
         client.run(type, Majority())  # tells every worker, for tasks that bring no estimator
         client.submit(make_and_fit, X, Y).result()

@@ -11,10 +11,12 @@ import numpy as np
 from skdp.accounting import calibrate
 from skdp.linear_model.admm.recipe import ROUNDS, draw_pace
 from skdp.linear_model.admm.terms import Terms, rounds_charge
-from skdp.nets.step_length import count_variables
+from skdp.linear_model.rows import linear_arrays
+from skdp.linear_model.terms import row_length
 from skdp.neural_network.problem import Problem
+from skdp.neural_network.scaling import scale_inputs
 
-__all__ = ["agree", "multiplier_for", "rounds_of"]
+__all__ = ["agree", "arrays_for", "multiplier_for", "rounds_of", "squared_norms"]
 
 
 def rounds_of(estimator: Any) -> int:
@@ -73,14 +75,17 @@ def agree(
     bounds = estimator._given_feature_bounds(public)
     targets = None if classes is not None else estimator._given_target_bounds(public.n_outputs)
     weights = None if classes is None else estimator._class_weights(classes)
+    # Relative to the largest: what is above 1 would mostly be lost to clipping. The optimum stays where it is.
+    heaviest = 1.0 if weights is None else float(weights.max())
     intercept = bool(estimator.fit_intercept)
     silent = not any(multipliers)
     columns = getattr(estimator, "feature_names_in_", range(public.input_shape[0]))
-    pace = draw_pace(
+    numbers = draw_pace(
         loss,
         public.task,
-        norm=math.sqrt(count_variables(public) + intercept) if norm is None else norm,
+        norm=row_length(public.input_shape[0], len(public.indicators), intercept) if norm is None else norm,
         columns=public.input_shape[0] + intercept,
+        outputs=public.n_outputs,
         rows=sum(rows),
         multipliers=[multiplier or 0.0 for multiplier in multipliers],
         rounds=rounds_of(estimator),
@@ -102,19 +107,38 @@ def agree(
         classes=None if classes is None else tuple(classes.tolist()),
         loss=estimator.loss if isinstance(estimator.loss, str) else "huber",
         huber_scale=getattr(loss, "scale", 0.1),
-        alpha=penalty.alpha,
+        alpha=penalty.alpha / heaviest,
         l1=penalty.l1,
         fit_intercept=intercept,
         feature_bounds=_pairs(bounds),
         target_bounds=_pairs(targets),
-        class_weights=None if weights is None else tuple(weights.tolist()),
+        class_weights=None if weights is None else tuple((weights / heaviest).tolist()),
         rounds=rounds_of(estimator),
         sampling_rate=float(estimator.sampling_rate),
         average=float(average),
         adjacency=public.adjacency,
         delta=delta,
-        **vars(pace),
+        **vars(numbers),
     )
+
+
+def arrays_for(problem: Problem, terms: Terms) -> dict[str, np.ndarray]:
+    """Private rows as sites train on them."""
+    weights = None if terms.class_weights is None else np.array(terms.class_weights)
+    return linear_arrays(
+        problem,
+        terms.loss_function,
+        feature_bounds=terms.bounds("feature_bounds"),
+        target_bounds=terms.bounds("target_bounds"),
+        fit_intercept=terms.fit_intercept,
+        class_weights=weights,
+    )
+
+
+def squared_norms(estimator: Any, problem: Problem) -> float:
+    """Sum of the squared norms of rows: where nothing is private, steps may be stable for rows of any size."""
+    X = scale_inputs(problem.inputs, estimator._given_feature_bounds(problem.public))
+    return float(np.einsum("ij,ij->", X, X)) + len(X) * bool(estimator.fit_intercept)
 
 
 def _pairs(bounds: np.ndarray | None) -> tuple[tuple[float, float], ...] | None:

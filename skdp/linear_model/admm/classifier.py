@@ -66,10 +66,16 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
     feature_bounds : (low, high), array-like of shape (n_features, 2) or None, default=None
         Public range of each column, the same at all sites, which is mapped to [-1, 1]. None takes values as they are,
         which should then be of about that size.
-    engine : {"local", "joblib"}, default="local"
-        Whether this process looks at the rows of all sites, or processes of joblib do.
+    engine : {"local", "joblib", "torch.distributed"}, default="local"
+        Whether this process looks at the rows of all sites, or processes of joblib do; or whether each process of a
+        `skdp.distributed.process_group` is a site, that passes its own rows to `fit` and gets the common model.
     n_jobs : int, optional
         Of ``engine="joblib"``; None is all cores.
+    site : str, optional
+        Name of this site, of ``engine="torch.distributed"``; None is the number of the process.
+    store : path, optional
+        File of this site, of ``engine="torch.distributed"``: where it is given, a fit that was stopped goes on when all
+        sites call `fit` again, and nothing is drawn or spent twice.
     on_invalid : {"raise", "null"}, default="raise"
         Rows with missing or unknown values: an error that names the column, or rows that count for nothing.
     verbose : int, default=0
@@ -148,6 +154,8 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
         feature_bounds: Any = None,
         engine: str = "local",
         n_jobs: int | None = None,
+        site: str | None = None,
+        store: Any = None,
         on_invalid: str = "raise",
         verbose: int = 0,
         insecure_noise_seed: int | None = None,
@@ -176,6 +184,8 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
         self.feature_bounds = feature_bounds
         self.engine = engine
         self.n_jobs = n_jobs
+        self.site = site
+        self.store = store
         self.on_invalid = on_invalid
         self.verbose = verbose
         self.insecure_noise_seed = insecure_noise_seed

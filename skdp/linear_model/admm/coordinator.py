@@ -33,6 +33,16 @@ class Consensus:
     trace : list of dict
         Public numbers of each round: how many sites took part, how far their models are apart, and how far the common
         one moved.
+
+    Examples
+    --------
+    >>> from skdp.linear_model.admm import Consensus, Terms
+    >>> terms = Terms(columns=("x",), task="binary", outputs=1, rows=200, sites=2, classes=(0, 1), rounds=20,
+    ...               clip=1.5, rho=0.5, curvature=1.0, delta=1e-4)
+    >>> consensus = Consensus(terms)
+    >>> consensus.step(np.array([[3.0, 1.0]]), spread=0.0, sites=2)
+    >>> consensus.model
+    array([[1.5, 0.5]])
     """
 
     def __init__(self, terms: Terms):
@@ -66,6 +76,22 @@ class Consensus:
             "spread": math.sqrt(spread / sites),
             "moved": float(np.linalg.norm(self.model - before)),
         })  # fmt: skip
+
+    def to_dict(self) -> dict:
+        """In plain JSON types, without the trace."""
+        return {
+            "model": self.model.tolist(), "round": self.round, "mean": self._mean.tolist(), "averaged": self._averaged,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, terms: Terms, plain: dict) -> Consensus:
+        """From what `to_dict` gave."""
+        found = cls(terms)
+        found.model, found._mean = (
+            np.array(plain[name], dtype=float).reshape(terms.shape) for name in ("model", "mean")
+        )
+        found.round, found._averaged = int(plain["round"]), int(plain["averaged"])
+        return found
 
     @property
     def result(self) -> np.ndarray:
@@ -126,6 +152,11 @@ class Coordinator:
     def admit(self, join: bytes) -> None:
         """Let a site take part, from the next call on.
 
+        Parameters
+        ----------
+        join : bytes
+            What `Site.join` gave.
+
         Raises
         ------
         ProtocolError
@@ -159,6 +190,11 @@ class Coordinator:
 
     def receive(self, reply: bytes) -> None:
         """Take in a site's reply to this round's call; the same bytes again change nothing.
+
+        Parameters
+        ----------
+        reply : bytes
+            What `Site.answer` gave.
 
         Raises
         ------

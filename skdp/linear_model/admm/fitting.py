@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator
 
-from skdp.accounting import FitBook, PrivacyStatement, compose, compose_disjoint, resolve_delta
+from skdp.accounting import FitBook, PrivacyStatement, resolve_delta
 from skdp.accounting.budget import budget_warnings, check_budget
 from skdp.accounting.checks import is_real
 from skdp.accounting.covered import covered
@@ -19,20 +17,21 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge
 from skdp.contract.whole_numbers import is_whole
-from skdp.linear_model.admm.agreement import agree, multiplier_for
-from skdp.linear_model.admm.coordinator import Coordinator
+from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
+from skdp.linear_model.admm.coordinator import Consensus, Coordinator
 from skdp.linear_model.admm.division import budgets_of, divided
 from skdp.linear_model.admm.engines import run_rounds
+from skdp.linear_model.admm.joint import joint_statement
+from skdp.linear_model.admm.ranked import fit_ranked
 from skdp.linear_model.admm.site import Site
 from skdp.linear_model.admm.terms import Terms
-from skdp.linear_model.rows import linear_arrays
 from skdp.neural_network.problem import Problem
 from skdp.user_line import warn_all
 
 __all__ = ["ADMMEstimator"]
 
 _SCHEDULES = ("auto", "smooth", "sqrt")
-_ENGINES = ("local", "joblib")
+_ENGINES = ("local", "joblib", "torch.distributed")
 
 
 class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
@@ -61,6 +60,19 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
             For parameters or data that make no sense; nothing is spent then.
         """
         self._check()
+        if self.engine == "torch.distributed":
+            if groups is not None or self.n_agents is not None:
+                raise ValueError(
+                    "engine='torch.distributed': every process is one site with rows of its own; leave groups and "
+                    "n_agents out"
+                )
+            return fit_ranked(self, X, y, sample_weight)
+        for name in ("site", "store"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}={getattr(self, name)!r} is for engine='torch.distributed'; leave it at None")
+        return self._fit_here(X, y, groups, sample_weight)
+
+    def _fit_here(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> ADMMEstimator:
         problem = self._problem(X, y, sample_weight)
         parts = divided(groups, self.n_agents, len(problem.inputs))
         epsilons = budgets_of(self.epsilon, list(parts))
@@ -69,19 +81,15 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
         if self.n_public is not None:
             rows = [max(1, problem.public.n // len(parts))] * len(parts)
         multipliers = {name: multiplier_for(self, epsilon, delta) for name, epsilon in epsilons.items()}
-        terms = agree(
-            self, problem, delta=delta, rows=rows, multipliers=list(multipliers.values()),
-            norm=None if any(multipliers.values()) else self._norm(problem),
-        )  # fmt: skip
-        highest = max((e for e in epsilons.values() if e is not None), default=None)
-        notes = budget_warnings(self._budget(highest), delta, problem.public.n, "fit")
-        warn_all(notes)
+        norm = None if any(multipliers.values()) else math.sqrt(squared_norms(self, problem) / len(problem.inputs))
+        terms = agree(self, problem, delta=delta, rows=rows, multipliers=list(multipliers.values()), norm=norm)
+        notes = self._warned(epsilons.values(), delta, problem.public.n)
 
         charges = {name: terms.charge(multiplier) for name, multiplier in multipliers.items()}
         book = FitBook(f"{type(self).__name__}, {len(parts)} sites of disjoint rows", problem.public.n)
         # Sites share no row, so to any row all of them together cost what the dearest one costs.
         reservation = book.reserve(min(charges.values(), key=_noise_of))
-        arrays = _arrays(problem, terms)
+        arrays = arrays_for(problem, terms)
         coordinator, sites = Coordinator(terms), []
         facts = (*problem.facts, "which site a row is at")
         try:
@@ -94,60 +102,53 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
                         facts=facts, assumptions=problem.assumptions,
                         insecure_noise_seed=None if seed is None else (seed, position),
                     ))  # fmt: skip
-            run_rounds(sites, coordinator, n_jobs=self._jobs(), each=self._tell)
+            jobs = None if self.engine == "local" else (-1 if self.n_jobs is None else self.n_jobs)
+            run_rounds(sites, coordinator, n_jobs=jobs, each=lambda coordinator: self._tell(coordinator.consensus))
         finally:
-            self._state(sites, book, reservation, [message for _, message in notes], coordinator.finished)
-        self.trace_, self.n_iter_ = coordinator.consensus.trace, coordinator.consensus.round
+            of_rows = [site.settle(notes) for site in sites]
+            done = max((statement.steps for statement in of_rows), default=0)
+            (touch,) = reservation.charge.touches
+            for _ in range(done):
+                book.spend(reservation, touch)
+            book.settle(reservation)
+            if done:
+                of_persons = [
+                    site.person_statement(self.max_sites_per_person, terms.rows, notes) for site in sites
+                ]  # fmt: skip
+                self._spent([site.name for site in sites], of_rows, of_persons, coordinator.finished)
+        self._adopt(problem, terms, coordinator.consensus)
+        return self
+
+    # ------------------------------------------------------------------ for either engine
+    def _adopt(self, problem: Problem, terms: Terms, consensus: Consensus) -> None:
+        """Keep what was trained."""
+        self.trace_, self.n_iter_ = consensus.trace, consensus.round
         if problem.classes is None:
             self.y_bounds_ = terms.bounds("target_bounds")
         else:
             self.classes_ = problem.classes
-        self._keep(coordinator.consensus.result, terms.bounds("feature_bounds"))
-        return self
+        self._keep(consensus.result, terms.bounds("feature_bounds"))
 
-    def _norm(self, problem: Problem) -> float:
-        """Usual norm of the rows themselves: where nothing is private, steps may be stable for rows of any size."""
-        X = linear_arrays(
-            problem, self._loss(problem.public.task), feature_bounds=self._given_feature_bounds(problem.public),
-            target_bounds=None if problem.classes is not None else self._given_target_bounds(problem.public.n_outputs),
-            fit_intercept=bool(self.fit_intercept),
-        )["X"]  # fmt: skip
-        return float(np.sqrt(np.einsum("ij,ij->", X, X) / len(X)))
-
-    def _jobs(self) -> int | None:
-        return None if self.engine == "local" else (-1 if self.n_jobs is None else self.n_jobs)
-
-    def _tell(self, coordinator: Coordinator) -> None:
-        if self.verbose:
-            line = coordinator.consensus.trace[-1]
-            print(f"round {line['round']}: spread {line['spread']:.3g}, moved {line['moved']:.3g}")
-
-    # ------------------------------------------------------------------ what it cost
-    def _state(
-        self, sites: list[Site], book: FitBook, reservation: Any, warned: list[str], finished: bool
-    ) -> None:  # fmt: skip
-        """Close all books; keep the statement, also of a fit that an error ended after something was spent."""
-        stated = {site.name: site.settle(warned) for site in sites}
-        done = max((statement.steps for statement in stated.values()), default=0)
-        (touch,) = reservation.charge.touches
-        for _ in range(done):
-            book.spend(reservation, touch)
-        book.settle(reservation)
-        if done and finished:
-            self._statement = self._together(sites, warned).to_dict()
-            self._by_site = {name: statement.to_dict() for name, statement in stated.items()}
-        elif done:
-            self._failed = [*getattr(self, "_failed", []), self._together(sites, warned).to_dict()]
-
-    def _together(self, sites: list[Site], warned: list[str]) -> PrivacyStatement:
-        """About one row at one site, or one person with a row at each of several."""
-        k, n = self.max_sites_per_person, sum(site.rows for site in sites)
-        if k == 1:
-            joint = compose_disjoint([site.statement(warned) for site in sites])
+    def _spent(self, names: list[str], of_rows: list, of_persons: list, finished: bool) -> None:
+        """Keep what it cost, also where an error ended a fit after something was spent."""
+        joint = joint_statement(of_rows, of_persons, self.max_sites_per_person).to_dict()
+        if finished:
+            self._statement = joint
+            self._by_site = {name: stated.to_dict() for name, stated in zip(names, of_rows, strict=True)}
         else:
-            dearest = sorted(sites, key=lambda site: site.noise_multiplier or 0.0)[:k]
-            joint = compose([site.person_statement(k, n, warned) for site in dearest])
-        return replace(joint, mechanism=f"DP-ADMM over {len(sites)} sites" if len(sites) > 1 else "DP-ADMM")
+            self._failed = [*getattr(self, "_failed", []), joint]
+
+    def _warned(self, epsilons: Iterable[float | None], delta: float, n: int) -> list[str]:
+        """Say what is weak about the largest budget, for the statement as well."""
+        highest = max((epsilon for epsilon in epsilons if epsilon is not None), default=None)
+        notes = budget_warnings(self._budget(highest), delta, n, "fit")
+        warn_all(notes)
+        return [message for _, message in notes]
+
+    def _tell(self, consensus: Consensus) -> None:
+        if self.verbose:
+            line = consensus.trace[-1]
+            print(f"round {line['round']}: spread {line['spread']:.3g}, moved {line['moved']:.3g}")
 
     @property
     def privacy_by_site_(self) -> dict[str, PrivacyStatement]:
@@ -180,19 +181,6 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
             raise ValueError(f"sampling_rate={self.sampling_rate!r} must lie in (0, 1]")
         if not is_whole(self.max_sites_per_person):
             raise ValueError(f"max_sites_per_person={self.max_sites_per_person!r} must be a whole number of at least 1")
-
-
-def _arrays(problem: Problem, terms: Terms) -> dict[str, np.ndarray]:
-    """Rows as all sites train on them."""
-    weights = None if terms.class_weights is None else np.array(terms.class_weights)
-    return linear_arrays(
-        problem,
-        terms.loss_function,
-        feature_bounds=terms.bounds("feature_bounds"),
-        target_bounds=terms.bounds("target_bounds"),
-        fit_intercept=terms.fit_intercept,
-        class_weights=weights,
-    )
 
 
 def _noise_of(charge: Charge) -> float:

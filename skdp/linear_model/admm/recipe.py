@@ -7,18 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from skdp.linear_model.pace import pace, usual_bound
+
 __all__ = ["Pace", "draw_pace"]
 
 ROUNDS = 100
-# Momentum wastes no budget, for rounds of full batches cost no more together than one release; it saves messages.
+# Of losses without kinks in a fit without noise. Momentum saves messages: rounds of full batches cost no budget.
 MOMENTUM = 0.9
-# Standard deviation of the privacy noise that a weight without gradient would end with, in units of log-odds (of the
-# range of the targets): above it, steps are shortened.
-WEIGHT_NOISE = {"classification": 0.4, "regression": 0.1}
-# Where residuals have no bound, records with residuals above this share of the targets' range are shortened.
-RESIDUAL = 0.5
-# With less signal than this, shorter gradients are the smaller harm.
-CLEAR_SIGNAL, SHORTEST = 1000.0, 0.5
 # Norm that the coefficients of the best model are taken to have, for the schedules whose theory asks for it.
 RADIUS = 3.0
 
@@ -47,6 +42,7 @@ def draw_pace(
     *,
     norm: float,
     columns: int,
+    outputs: int = 1,
     rows: int,
     multipliers: Sequence[float],
     rounds: int,
@@ -59,7 +55,8 @@ def draw_pace(
     r"""Clip norm and step sizes of all sites.
 
     The common model moves like gradient descent with the learning rate :math:`1/(N(\rho + 1/\eta))`. It is the largest
-    stable one, unless the noise in a weight would get too large by it. Half of :math:`\rho + 1/\eta` goes to either.
+    stable one, unless the noise in a weight would get too large by it; see `skdp.linear_model.pace`. Half of
+    :math:`\rho + 1/\eta` goes to either.
 
     Parameters
     ----------
@@ -69,6 +66,7 @@ def draw_pace(
         Usual norm of a row, the intercept included.
     columns : int
         Number of coefficients of one output.
+    outputs : int
     rows : int
         Of all sites.
     multipliers : sequence of float
@@ -77,8 +75,9 @@ def draw_pace(
     sampling_rate : float
     clip, rho, momentum : float or "auto"
     schedule : {"auto", "smooth", "sqrt"}
-        "auto" is constant for losses without kinks, and "sqrt" for others. "smooth" adds to the curvature what grows
-        with noise and the root of the round; "sqrt" shrinks steps with the root of the round.
+        "auto" is constant, but for losses with kinks in a fit without noise, whose steps have to shrink. "smooth" adds
+        to the curvature what grows with noise and the root of the round; "sqrt" shrinks steps with the root of the
+        round.
 
     Returns
     -------
@@ -87,34 +86,38 @@ def draw_pace(
     Examples
     --------
     >>> from skdp.linear_model.losses import Logistic
-    >>> pace = draw_pace(Logistic(), "binary", norm=2.0, columns=4, rows=10000, multipliers=[1.0], rounds=100)
-    >>> pace.clip, pace.rho, pace.curvature
-    (2.0, 0.5, 0.5)
+    >>> found = draw_pace(Logistic(), "binary", norm=2.0, columns=4, rows=10000, multipliers=[1.0], rounds=100)
+    >>> found.clip, found.rho, found.curvature
+    (1.6, 0.5, 0.5)
     """
-    sites = len(multipliers)
-    total = math.sqrt(math.fsum(z * z for z in multipliers)) / (sampling_rate * rows)  # noise in units of the clip norm
+    sites, regression = len(multipliers), task == "regression"
+    # Noise of the sum of all sites in one round, and of all rounds together, in units of the clip norm.
+    each = math.sqrt(math.fsum(z * z for z in multipliers)) / sampling_rate
+    whole = each / math.sqrt(rounds)
     if clip == "auto":
-        steepest = loss.slope_bound if math.isfinite(loss.slope_bound) else RESIDUAL
-        signal = math.inf if total == 0 else math.sqrt(rounds) / total
-        clip = norm * steepest * min(max(signal / CLEAR_SIGNAL, SHORTEST), 1.0) if total else math.inf
-    noise = total * clip if total else 0.0
-    schedule = ("auto" if math.isfinite(loss.curvature) else "sqrt") if schedule == "auto" else schedule
-    momentum = (MOMENTUM if schedule == "auto" else 0.0) if momentum == "auto" else float(momentum)
-    growth = 0.0
+        clip = usual_bound(loss, outputs, regression, norm) if each else math.inf
+    if schedule == "auto" and not math.isfinite(loss.curvature) and not each:
+        schedule = "sqrt"
+    own, growth = 0.0, 0.0
     if schedule == "sqrt":
-        steepest = min(clip, norm * loss.slope_bound)
-        growth = math.sqrt(2 * (steepest**2 + columns * noise**2)) / RADIUS
+        steepest = min(clip, usual_bound(loss, outputs, False, norm))
+        growth = math.sqrt(2 * (steepest**2 + outputs * columns * _squared(each * clip / rows))) / RADIUS
         slowest = 1e-3 * growth
+    elif schedule == "smooth" or not each:
+        slowest = min(loss.curvature, 2.0) * norm**2
+        growth = each * clip / rows * math.sqrt(outputs * columns) / RADIUS if each else 0.0
+        own = MOMENTUM if schedule == "auto" else 0.0
     else:
-        slowest = loss.curvature * norm**2
-        if schedule == "smooth":
-            growth = noise * math.sqrt(columns) / RADIUS
-        elif noise:
-            kind = "regression" if task == "regression" else "classification"
-            allowed = WEIGHT_NOISE[kind] * (1 - momentum) / (noise * math.sqrt(rounds))
-            slowest = max(slowest, 1 / allowed)
+        signal = rows / math.hypot(1.0, whole)
+        rate, own = pace(loss, regression, signal=signal, length=norm, bound=clip, steps=rounds)
+        slowest = 1 / rate
+    momentum = own if momentum == "auto" else float(momentum)
     slowest, growth = slowest / sites, growth / sites
     if rho == "auto":
-        rho = slowest / 2 if schedule != "sqrt" else growth
-        return Pace(clip, rho, slowest - rho if schedule != "sqrt" else slowest, growth, momentum)
+        rho = growth if schedule == "sqrt" else slowest / 2
+        return Pace(clip, rho, slowest if schedule == "sqrt" else slowest - rho, growth, momentum)
     return Pace(clip, float(rho), max(slowest - rho, slowest / 10), growth, momentum)
+
+
+def _squared(number: float) -> float:
+    return number * number if math.isfinite(number) else 0.0

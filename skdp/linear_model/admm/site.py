@@ -79,7 +79,7 @@ class Site:
     store : path, optional
         File that makes the site survive a crash: a reply is on disk before it is sent, so that it is sent again
         byte by byte, and nothing is drawn or spent twice. It holds no rows, and as long as it may be gone on with, it
-        belongs to this site alone.
+        belongs to this site alone. What is in `memo`, in plain JSON types, is stored with it.
     facts, assumptions : tuple of str
         For the statement: what was taken as public, and what the guarantee rests on.
     insecure_noise_seed : tuple of int, optional
@@ -139,10 +139,11 @@ class Site:
             raise ValueError("Terms(clip=inf) bounds no gradient, so no noise covers a record: pass a finite clip")
         self._charge = terms.charge(self.noise_multiplier)
         self._book = None
-        self._book = FitBook(f"DP-ADMM site {self.name}", self.rows, self.privacy_)
+        self._book = FitBook(f"DP-ADMM site {self.name}", self.rows, self.privacy_, party=True)
         self._iterate = Iterate(terms)
         self._last: tuple[bytes, bytes] | None = None  # the call that was answered last, and the reply
         self._begun: Call | None = None
+        self.memo: dict[str, Any] = {}
         self._store = None if store is None else SiteStore(store, terms.digest, self.name)
         if self._store is not None and self._store.exists:
             self._go_on()
@@ -235,9 +236,24 @@ class Site:
         return self._iterate.proposal
 
     @property
+    def model(self) -> np.ndarray:
+        """The noisy model that was sent last."""
+        return self._iterate.model
+
+    @property
     def round(self) -> int:
         """The last round that was answered."""
         return self._iterate.round
+
+    @property
+    def stored(self) -> bool:
+        """Whether a crash loses nothing."""
+        return self._store is not None
+
+    @property
+    def last_call(self) -> bytes | None:
+        """The call that was answered last."""
+        return None if self._last is None else self._last[0]
 
     # ------------------------------------------------------------------ what it cost
     @property
@@ -275,6 +291,10 @@ class Site:
         n : int
             Public number of rows of all sites, an upper bound on the number of persons.
         warnings : iterable of str
+
+        Returns
+        -------
+        PrivacyStatement
         """
         assumption = f"no person has rows at more than {sites} sites, nor more than one at a site"
         return self._stated(replace(self._charge, unit=PERSON), n, None, (assumption,), warnings)
@@ -299,11 +319,12 @@ class Site:
     def _write(self) -> None:
         """Store what a crash must not lose. What was begun and is not in the file was seen by nobody."""
         if self._store is not None:
-            self._store.write(self._book.to_dict(), self._iterate.to_dict(), self._last)
+            self._store.write(self._book.to_dict(), self._iterate.to_dict(), self._last, self.memo)
 
     def _go_on(self) -> None:
         """From where the stored site stopped: what it has sent is spent, and nothing else."""
-        book, iterate, self._last = self._store.read()
+        book, iterate, self._last, self.memo = self._store.read()
         self._book = FitBook.from_dict(book)
+        self._book.party = True
         self._iterate = Iterate.from_dict(self.terms, iterate)
         self._book.reopen(self._book.reservation, self._charge, lease=1)

@@ -50,14 +50,14 @@ class SiteStore:
         """Whether there is something to go on from."""
         return self.path.exists()
 
-    def write(self, book: dict, iterate: dict, last: tuple[bytes, bytes] | None) -> None:
+    def write(self, book: dict, iterate: dict, last: tuple[bytes, bytes] | None, memo: dict) -> None:
         """Replace the file as a whole, on disk before this returns."""
         exchanged = None if last is None else [base64.b64encode(message).decode() for message in last]
         content = {"version": _VERSION, "terms": self._terms, "site": self._site}
-        content |= {"book": book, "iterate": iterate, "last": exchanged}
+        content |= {"book": book, "iterate": iterate, "last": exchanged, "memo": memo}
         write_whole(self.path, json.dumps(content).encode())
 
-    def read(self) -> tuple[dict, dict, tuple[bytes, bytes] | None]:
+    def read(self) -> tuple[dict, dict, tuple[bytes, bytes] | None, dict]:
         """What `write` was given.
 
         Raises
@@ -68,7 +68,7 @@ class SiteStore:
         try:
             content = json.loads(self.path.read_bytes())
             version, terms, site = content["version"], content["terms"], content["site"]
-            book, iterate, last = content["book"], content["iterate"], content["last"]
+            book, iterate, last, memo = (content[name] for name in ("book", "iterate", "last", "memo"))
         except (ValueError, KeyError, TypeError) as error:
             raise ProtocolError(f"store={str(self.path)!r} is no file of a site: {error!r}") from None
         if (version, terms, site) != (_VERSION, self._terms, self._site):
@@ -77,7 +77,7 @@ class SiteStore:
                 f"not to {self._site!r} under {self._terms[:12]}: go on with the terms and name that it was begun "
                 "with, or begin with a new file, and count what the old one has spent"
             )
-        return book, iterate, None if last is None else tuple(base64.b64decode(part) for part in last)
+        return book, iterate, None if last is None else tuple(base64.b64decode(part) for part in last), memo
 
     def close(self) -> None:
         """Let others use the file."""

@@ -26,7 +26,7 @@ def rounds_charge(multiplier: float | None, rounds: int, sampling_rate: float, a
     return Charge((Touch(TOUCH, Poisson(sampling_rate), noise, rounds),), adjacency)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     r"""The public agreement between sites: model, objective, rounds, step sizes and clip norm.
 
@@ -89,13 +89,6 @@ class Terms:
     outputs: int
     rows: int
     sites: int
-    rounds: int
-    clip: float
-    rho: float
-    curvature: float
-    delta: float
-    growth: float = 0.0
-    momentum: float = 0.0
     classes: tuple | None = None
     loss: str = "log_loss"
     huber_scale: float = 0.1
@@ -105,9 +98,16 @@ class Terms:
     feature_bounds: tuple[tuple[float, float], ...] | None = None
     target_bounds: tuple[tuple[float, float], ...] | None = None
     class_weights: tuple[float, ...] | None = None
+    rounds: int
+    clip: float
+    rho: float
+    curvature: float
+    growth: float = 0.0
+    momentum: float = 0.0
     sampling_rate: float = 1.0
     average: float = 0.5
     adjacency: str = "zero-out"
+    delta: float
 
     def __post_init__(self) -> None:
         for name in ("rows", "sites", "rounds", "outputs"):
@@ -161,6 +161,14 @@ class Terms:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Terms:
         """From what `to_dict` gave.
+
+        Parameters
+        ----------
+        plain : dict
+
+        Returns
+        -------
+        Terms
 
         Raises
         ------

@@ -1,0 +1,162 @@
+"""Rounds over the processes of a group, each of which is a site: only noisy models cross, as a sum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from skdp.accounting import PrivacyStatement, resolve_delta
+from skdp.contract.shown import shown
+from skdp.distributed import Ranks, lockstep
+from skdp.exceptions import RankFailureError
+from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
+from skdp.linear_model.admm.coordinator import Consensus
+from skdp.linear_model.admm.division import budgets_of
+from skdp.linear_model.admm.messages import Call
+from skdp.linear_model.admm.site import Site
+
+__all__ = ["fit_ranked", "run_ranked_rounds"]
+
+# What a site decides for itself.
+_OWN = ("epsilon", "noise_multiplier", "site", "store", "n_public", "on_invalid", "verbose", "insecure_noise_seed")
+
+
+def agree_on_schema(ranks: Ranks, estimator: Any, problem: Any) -> None:
+    """Refuse, on all ranks, other columns, labels or parameters than the others have.
+
+    Raises
+    ------
+    ValueError
+        Names what differs and what the ranks have.
+    """
+    public = problem.public
+    kind = f"{type(estimator).__name__}, {public.task} with {public.n_outputs} outputs"
+    ranks.agree({"the kind of problem": (kind, kind)})
+    names = getattr(estimator, "feature_names_in_", None)
+    facts = {
+        "the number of columns": public.input_shape,
+        "the names of columns": None if names is None else names.tolist(),
+        "the columns of 0 and 1": public.indicators,
+        "classes": None if problem.classes is None else problem.classes.tolist(),
+        **{name: value for name, value in estimator.get_params(deep=False).items() if name not in _OWN},
+    }
+    ranks.agree({name: (repr(value), shown(value)) for name, value in facts.items()})
+
+
+def run_ranked_rounds(
+    ranks: Ranks, site: Site, *, each: Callable[[Consensus], None] = lambda consensus: None
+) -> Consensus:
+    """All rounds to the end, from where the sites' stores say that they stopped.
+
+    Parameters
+    ----------
+    ranks : Ranks
+    site : Site
+        Of this process.
+    each : callable
+        Told after every round.
+
+    Returns
+    -------
+    Consensus
+        The same on every rank.
+
+    Raises
+    ------
+    RankFailureError
+        Another rank failed, died or hangs.
+
+    Notes
+    -----
+    Every rank is its own coordinator: it adds up the sites' proposals, which are functions of noisy models, by one
+    all-reduce a round. A site that stored its reply to a round and one that did not may both have been stopped: the
+    first sends what it stored, the other goes on from the common model that the first one was given.
+    """
+    terms = site.terms
+    states = ranks.gather((site.round, site.last_call, site.memo), "where sites stand")
+    _, call, memo = max(states, key=lambda state: state[0])
+    consensus = Consensus.from_dict(terms, memo) if memo else Consensus(terms)
+    while consensus.round < terms.rounds:
+        if call is None:
+            call = Call(terms.digest, consensus.round + 1, consensus.model).to_bytes()
+        site.memo = consensus.to_dict()
+        site.answer(call)
+        sums = np.concatenate([site.proposal.ravel(), [float(np.square(site.model - consensus.model).sum())]])
+        sums = ranks.sum(sums)
+        consensus.step(sums[:-1].reshape(terms.shape), float(sums[-1]), ranks.size)
+        call = None
+        each(consensus)
+    return consensus
+
+
+def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
+    """Fit an estimator whose process is one site among those of the group; see `DPADMMClassifier`.
+
+    Raises
+    ------
+    ValueError
+        Outside of a process group, or where sites differ in what they have to agree on; nothing is spent then.
+    RankFailureError
+    """
+    with lockstep() as ranks:
+        if ranks is None:
+            raise ValueError(
+                "engine='torch.distributed' trains over the processes of a skdp.distributed.process_group, at least "
+                "two of them; start the script by torchrun and fit inside `with process_group():`"
+            )
+        name = str(ranks.rank if estimator.site is None else estimator.site)
+        if getattr(estimator, "classes", ()) is None:
+            raise ValueError("classes=None: no site sees the labels of all; pass the public list, classes=[...]")
+        problem = estimator._problem(X, y, sample_weight)
+        agree_on_schema(ranks, estimator, problem)
+        names = ranks.gather(name, "names of sites")
+        if len(set(names)) < len(names):
+            raise ValueError(f"site={name!r}: sites must have names that differ, but they are {shown(names)}")
+        rows = ranks.gather(int(problem.public.n), "numbers of rows")
+        delta = resolve_delta(estimator.delta, sum(rows))
+        epsilon = budgets_of(estimator.epsilon, names)[name]
+        multipliers = ranks.gather(multiplier_for(estimator, epsilon, delta), "noise multipliers")
+        norm = None
+        if not any(multipliers):
+            total, n = ranks.sum(np.array([squared_norms(estimator, problem), len(problem.inputs)]))
+            norm = math.sqrt(total / n)
+        terms = agree(estimator, problem, delta=delta, rows=rows, multipliers=multipliers, norm=norm)
+        notes = estimator._warned([epsilon], delta, sum(rows))
+        seed = estimator.insecure_noise_seed
+        site = Site(
+            terms, arrays_for(problem, terms), problem.null, name, epsilon=epsilon,
+            noise_multiplier=estimator.noise_multiplier, rows=int(problem.public.n), store=estimator.store,
+            facts=problem.facts, assumptions=problem.assumptions,
+            insecure_noise_seed=None if seed is None else (seed, ranks.rank),
+        )  # fmt: skip
+        most = estimator.max_sites_per_person
+        try:
+            consensus = run_ranked_rounds(ranks, site, each=estimator._tell if ranks.leads else lambda consensus: None)
+            of_rows, of_persons = site.settle(notes), site.person_statement(most, terms.rows, notes)
+            stated = ranks.gather((of_rows.to_dict(), of_persons.to_dict()), "statements")
+        except BaseException as error:
+            if isinstance(error, RankFailureError):
+                name_what_was_sent(error, site)
+            if site.round:  # a stored site may go on, so it counts as planned
+                of_rows = site.statement(notes) if site.stored else site.settle(notes)
+                estimator._spent([name], [of_rows], [site.person_statement(most, terms.rows, notes)], False)
+            site.close()
+            raise
+    of_rows, of_persons = ([PrivacyStatement.from_dict(pair[i]) for pair in stated] for i in range(2))
+    estimator._spent(names, of_rows, of_persons, True)
+    estimator._adopt(problem, terms, consensus)
+    return estimator
+
+
+def name_what_was_sent(error: RankFailureError, site: Site) -> None:
+    """Let the failure of another rank say what this site has spent, and how to go on."""
+    planned = site.statement()
+    error.spent = planned
+    on = "start all ranks again with the same stores to go on" if site.stored else "pass store= to be able to go on"
+    error.args = (
+        f"{error}. Site {site.name!r} has sent {site.round} of {site.terms.rounds} noisy models; all of them would "
+        f"cost epsilon={planned.epsilon:.4g} at delta={planned.delta:.3g}, and count as spent until they are: {on}",
+    )

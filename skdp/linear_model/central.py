@@ -1,0 +1,240 @@
+"""One fit of a linear model by whoever holds all rows: prices, estimates, solver, coefficients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from skdp.accounting.checks import is_real
+from skdp.contract import Charge, Public, Touch, drive
+from skdp.contract.whole_numbers import is_whole
+from skdp.exceptions import PrivateBoundsWarning
+from skdp.linear_model.gradient_descent import descend, descent_touches
+from skdp.linear_model.objective_perturbation import minimise, minimum_touches, refuse_minimum
+from skdp.linear_model.rows import linear_arrays
+from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boosted, boosted_touches, refuse_statistics
+from skdp.linear_model.terms import Terms, row_length
+from skdp.neural_network.bounds_text import bounds_in_words
+from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
+from skdp.neural_network.priced import Priced
+from skdp.neural_network.problem import Problem
+from skdp.neural_network.programme import SHARES
+from skdp.releases import ArrayExecutor, Spending, bounds_touches, class_counts_touch
+from skdp.user_line import warn_all
+
+__all__ = ["SOLVERS", "CentralFit", "Solver"]
+
+
+@dataclass(frozen=True)
+class Solver:
+    """One way to train.
+
+    Parameters
+    ----------
+    touches : callable
+        From `Terms` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
+    solve : callable
+        From touches and `Terms` to a generator of queries that returns coefficients and the number of steps.
+    refuses : callable
+        From `Terms` to why it cannot be used, empty where it can.
+    """
+
+    touches: Callable[[Terms], tuple[Touch, ...]]
+    solve: Callable[[tuple[Touch, ...], Terms], Generator]
+    refuses: Callable[[Terms], str] = lambda terms: ""
+
+
+SOLVERS = {
+    "gradient-descent": Solver(descent_touches, descend),
+    "objective-perturbation": Solver(minimum_touches, minimise, refuse_minimum),
+    "adassp": Solver(adassp_touches, adassp, refuse_statistics),
+    "boosted-adassp": Solver(boosted_touches, boosted, refuse_statistics),
+}
+
+
+class CentralFit(Spending):
+    """The fit of `DPLinearClassifier` and `DPLinearRegressor`, which name their solvers in the order of preference."""
+
+    _solvers: tuple[str, ...]
+
+    facts_of = Priced.facts_of
+    public_facts = Priced.public_facts
+
+    def privacy_charge(self, public: Public, scale: float | None) -> Charge:
+        """What a fit costs at a noise multiplier, from public facts alone.
+
+        Parameters
+        ----------
+        public : Public
+        scale : float or None
+            Noise multiplier of one Gaussian release that costs as much as the training; None is no noise.
+
+        Returns
+        -------
+        Charge
+        """
+        terms = self._terms(public, scale)
+        estimates = self._estimate_touches(scale)
+        training = self._solver(terms).touches(terms)
+        extra = tuple(touch for group in estimates.values() for touch in group)
+        return Charge(extra + training, public.adjacency, public.unit)
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> CentralFit:
+        """Spend the budget on coefficients.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : array-like of shape (n,) or (n, n_targets)
+        sample_weight : array-like of shape (n,), optional
+            Computed from each record alone; 0 makes a null row.
+
+        Returns
+        -------
+        object
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For parameters or data that make no sense; nothing is spent then.
+        """
+        self._check_budget()
+        self._check_parameters()
+        problem = self._problem(X, y, sample_weight)
+        given = self._given_estimates(problem)
+        charge, _, certificate = self._priced(problem.public)
+        scale = certificate.scale if certificate else self.noise_multiplier
+        touches = self._estimate_touches(scale)
+        check_target_bounds(touches.get("target bounds"), problem.public, self.epsilon)
+        facts, released = [*problem.facts, *self._given_facts(problem, given)], []
+        notes = list(problem.warnings)
+        with self._spending(
+            problem.public,
+            estimate_arrays(problem),
+            problem.null,
+            facts=facts,
+            released=released,
+            assumptions=problem.assumptions,
+            warnings=notes,
+        ) as (executor, _):
+            names = getattr(self, "feature_names_in_", None)
+            found = release_estimates(given, touches, problem, executor, names)
+            warn_all([(PrivateBoundsWarning, message) for message in found.warnings])
+            notes += found.warnings
+            released += self._released_facts(touches, found)
+            coef, self.n_iter_ = self._trained(problem, found, executor, scale)
+        self._set(problem, coef, found)
+        return self
+
+    # ------------------------------------------------------------------ parts of the fit
+    def _trained(
+        self, problem: Problem, found: Estimates, executor: ArrayExecutor, scale: float | None
+    ) -> tuple[np.ndarray, int]:
+        """Coefficients on scaled columns, and the number of steps."""
+        weights = found.class_weights
+        arrays = linear_arrays(
+            problem,
+            self._loss(problem.public.task),
+            feature_bounds=found.feature_bounds,
+            target_bounds=found.target_bounds,
+            fit_intercept=bool(self.fit_intercept),
+            # Relative to the largest: what is above 1 would mostly be lost to clipping.
+            class_weights=None if weights is None else weights / weights.max(),
+        )
+        indicators = len(found.indicators) or len(problem.public.indicators)
+        terms = self._terms(problem.public, scale, indicators)
+        solver, executor = self._solver(terms), executor.about(arrays, problem.null)
+        return drive(solver.solve(solver.touches(terms), terms), executor.answer)
+
+    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates) -> None:
+        """Set the fitted state."""
+        self._keep(coef, found.feature_bounds)
+
+    # ------------------------------------------------------------------ prices
+    def _terms(self, public: Public, scale: float | None, indicators: int | None = None) -> Terms:
+        width = int(np.prod(public.input_shape))
+        return Terms(
+            n=public.n,
+            outputs=public.n_outputs,
+            columns=width + bool(self.fit_intercept),
+            loss=self._loss(public.task),
+            penalty=self._penalty(),
+            length=row_length(
+                width, len(public.indicators) if indicators is None else indicators, bool(self.fit_intercept)
+            ),
+            max_grad_norm=None if isinstance(self.max_grad_norm, str) else float(self.max_grad_norm),
+            scale=scale,
+            steps=None if isinstance(self.max_iter, str) else int(self.max_iter),
+        )
+
+    def _solver(self, terms: Terms) -> Solver:
+        """The solver that was asked for, or the first that can be used; without noise the one that is exact."""
+        if self.solver == "auto":
+            order = self._solvers if terms.scale is not None else self._solvers[::-1]
+            return next(SOLVERS[name] for name in order if not SOLVERS[name].refuses(terms))
+        reason = SOLVERS[self.solver].refuses(terms)
+        if reason:
+            raise ValueError(f"solver={self.solver!r}: {reason}; or pass solver='gradient-descent'")
+        return SOLVERS[self.solver]
+
+    def _estimate_touches(self, scale: float | None) -> dict[str, tuple[Touch, ...]]:
+        """Touches of the releases made before training, by what they estimate."""
+        found = {}
+        for name in self._missing():
+            # Of the squared signal, the training's being 1 / scale ** 2; two histograms share one estimate.
+            multiplier = scale and scale / math.sqrt(SHARES[name])
+            if name == "class counts":
+                found[name] = (class_counts_touch(multiplier),)
+            else:
+                found[name] = bounds_touches(name, multiplier and multiplier * math.sqrt(2))
+        return found
+
+    def _missing(self) -> tuple[str, ...]:
+        """What has to be estimated, by its name in `SHARES`."""
+        return ("feature bounds",) if isinstance(self.feature_bounds, str) else ()
+
+    # ------------------------------------------------------------------ parameters
+    def _check_parameters(self) -> None:
+        if not isinstance(self.solver, str) or self.solver not in ("auto", *self._solvers):
+            known = ", ".join(map(repr, ("auto", *self._solvers)))
+            raise ValueError(f"solver={self.solver!r} must be one of {known} for {type(self).__name__}")
+        norm, steps = self.max_grad_norm, self.max_iter
+        if not (isinstance(norm, str) and norm == "auto") and not (is_real(norm) and 0 < norm < math.inf):
+            raise ValueError(f"max_grad_norm={norm!r} must be 'auto' or a positive finite number")
+        if not (isinstance(steps, str) and steps == "auto") and not is_whole(steps):
+            raise ValueError(f"max_iter={steps!r} must be 'auto' or a whole number of at least 1")
+        if self.on_invalid not in ("raise", "null"):
+            raise ValueError(f"on_invalid={self.on_invalid!r} must be one of 'raise', 'null'")
+        bounds = self.feature_bounds
+        if isinstance(bounds, str) and bounds != "private":
+            raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")
+        self._penalty()
+
+    def _given_estimates(self, problem: Problem) -> Estimates:
+        """What the user gave as public."""
+        given = Estimates()
+        if self.feature_bounds is not None and not isinstance(self.feature_bounds, str):
+            given.feature_bounds = self._given_feature_bounds(problem.public)
+        return given
+
+    def _given_facts(self, problem: Problem, given: Estimates) -> list[str]:
+        """What was taken as public, in words."""
+        if given.feature_bounds is None:
+            return []
+        return [self._bounds_fact(given.feature_bounds, problem.public.indicators)]
+
+    def _released_facts(self, touches: dict[str, tuple[Touch, ...]], found: Estimates) -> list[str]:
+        """What was found out on the way, in words."""
+        if "feature bounds" not in touches:
+            return []
+        return [self._bounds_fact(found.feature_bounds, found.indicators)]
+
+    def _bounds_fact(self, bounds: np.ndarray, indicators: tuple[int, ...]) -> str:
+        shown = np.array(bounds, dtype=float)
+        shown[list(indicators)] = 0, 1  # used as they are
+        return f"feature bounds: {bounds_in_words(shown, getattr(self, 'feature_names_in_', None))}"
