@@ -102,7 +102,7 @@ def test_other_price_lists_stay_below_the_ceiling():
 
 # ------------------------------------------------------------------ the search
 def test_it_finds_the_better_candidate_within_one_budget(data):
-    found = search(mean_trials=12, trials="geometric", random_state=0).fit(*data)
+    found = search(mean_trials=12, trials="geometric", random_state=0, unchanged_share=0).fit(*data)
     statement = found.privacy_
     assert 2.98 < statement.epsilon <= 3.0 and statement.accountant == "rdp" and statement.n == 1500
     assert statement.steps == 1 and "trials trained on a part" in statement.split
