@@ -36,4 +36,5 @@ def worker_number() -> int | None:
 
 def _dask_workers() -> list[Any]:
     module = sys.modules.get("distributed.worker")
-    return [] if module is None else list(module.Worker._instances)
+    found = [] if module is None else list(module.Worker._instances)
+    return [worker for worker in found if worker.status.name not in ("closed", "failed")]

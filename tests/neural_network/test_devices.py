@@ -50,3 +50,10 @@ def test_numbers_of_workers():
 def test_dask_names_its_workers_by_numbers(name, number, monkeypatch):
     monkeypatch.setattr(worker_process, "_dask_workers", lambda: [SimpleNamespace(name=name)])
     assert worker_number() == number
+
+
+def test_a_cluster_that_was_closed_leaves_no_worker_here():
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0"):
+        assert worker_process.is_cluster_worker() and worker_number() == 0
+    assert not worker_process.is_cluster_worker() and worker_number() is None
