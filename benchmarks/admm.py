@@ -10,15 +10,13 @@ central training shows all rows to one party.
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import warnings
 from collections.abc import Callable
 
 import numpy as np
-import record
 from accuracy import TASKS, interval, split, table
+from cells import run_cells
 from linear_models import DATA, EPSILONS, bounds, exact, ours, scores
 
 SITES = (1, 5, 20, 100)
@@ -83,31 +81,6 @@ def compare(name: str, epsilon: float, seeds: list[int]) -> dict:
     }
 
 
-def main() -> None:
-    """Compare, and write ``results/admm.json`` after every row; rows that it holds are not run again."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--epsilons", default=",".join(f"{e:g}" for e in EPSILONS))
-    parser.add_argument("--seeds", default="100-104", help="of the splits, FIRST-LAST")
-    parser.add_argument("--quick", action="store_true", help="two splits of the wines")
-    options, _ = parser.parse_known_args()
-    name = "admm-quick" if options.quick else "admm"
-    if options.quick:
-        options.data, options.epsilons, options.seeds = "wine", "1", "0-1"
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last or first) + 1))
-    path = record.RESULTS / f"{name}.json"
-    rows = json.loads(path.read_text())["results"] if path.exists() else []
-    for data in options.data.split(","):
-        for epsilon in map(float, options.epsilons.split(",")):
-            if any((row["data"], row["epsilon"]) == (data, epsilon) and row["seeds"] == seeds for row in rows):
-                continue
-            row = compare(data, epsilon, seeds)
-            rows = [r for r in rows if (r["data"], r["epsilon"]) != (data, epsilon)] + [row]
-            record.write(name, {"results": rows})
-            shown = {k: {m: round(v, 4) for m, v in s.items()} for k, s in row["medians"].items()}
-            print(data, epsilon, shown, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    splits = {"seeds": "100-104", "quick": ("wine", "1", "0-1")}
+    run_cells("admm", __doc__, compare, data=DATA, epsilons=EPSILONS, **splits)

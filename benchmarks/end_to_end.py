@@ -20,8 +20,6 @@ Readmission counts every stay as a row, so its epsilon protects a stay, not a pa
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import time
 import warnings
@@ -31,8 +29,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import record
 from accuracy import interval, other_logistic
+from cells import run_cells
 from sklearn.metrics import log_loss, roc_auc_score
 
 DATA = ("adult", "credit", "readmission")
@@ -143,31 +141,7 @@ def compare(name: str, epsilon: float, seeds: list[int]) -> dict:
     return row
 
 
-def main() -> None:
-    """Compare, and write ``results/end_to_end.json`` after every row; rows that it holds are not run again."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--epsilons", default=",".join(f"{e:g}" for e in EPSILONS))
-    parser.add_argument("--seeds", default="100-109", help="of the splits, FIRST-LAST")
-    parser.add_argument("--quick", action="store_true", help="two splits of Adult")
-    options, _ = parser.parse_known_args()
-    name = "end_to_end-quick" if options.quick else "end_to_end"
-    if options.quick:
-        options.data, options.epsilons, options.seeds = "adult", "1", "0-1"
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last or first) + 1))
-    path = record.RESULTS / f"{name}.json"
-    rows = json.loads(path.read_text())["results"] if path.exists() else []
-    for data in options.data.split(","):
-        for epsilon in map(float, options.epsilons.split(",")):
-            if any((row["data"], row["epsilon"]) == (data, epsilon) and row["seeds"] == seeds for row in rows):
-                continue
-            row = compare(data, epsilon, seeds)
-            rows = [r for r in rows if (r["data"], r["epsilon"]) != (data, epsilon)] + [row]
-            record.write(name, {"results": rows})
-            print(data, epsilon, {k: {m: round(v, 4) for m, v in s.items()} for k, s in row["medians"].items()},
-                  row.get("gain"), row.get("gain_interval"), flush=True)  # fmt: skip
-
-
 if __name__ == "__main__":
-    main()
+    run_cells(
+        "end_to_end", __doc__, compare, data=DATA, epsilons=EPSILONS, seeds="100-109", quick=("adult", "1", "0-1")
+    )

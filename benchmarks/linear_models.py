@@ -15,8 +15,6 @@ predicted numbers. Defaults of skdp were chosen on splits 0 to 9 of these tables
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import subprocess
@@ -26,8 +24,8 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-import record
 from accuracy import TASKS, interval, other_logistic, split, table
+from cells import run_cells
 from sklearn.metrics import log_loss, r2_score, roc_auc_score
 
 DATA = ("adult", "credit", "readmission", "california", "wine")
@@ -147,31 +145,7 @@ def compare(name: str, epsilon: float, seeds: list[int]) -> dict:
     return row | {"best_peer": best, "loss_gain": float(np.median(gains)), "loss_gain_interval": interval(gains)}
 
 
-def main() -> None:
-    """Compare, and write ``results/linear_models.json`` after every row; rows that it holds are not run again."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--epsilons", default=",".join(f"{e:g}" for e in EPSILONS))
-    parser.add_argument("--seeds", default="100-104", help="of the splits, FIRST-LAST")
-    parser.add_argument("--quick", action="store_true", help="two splits of the wines")
-    options, _ = parser.parse_known_args()
-    name = "linear_models-quick" if options.quick else "linear_models"
-    if options.quick:
-        options.data, options.epsilons, options.seeds = "wine", "1", "0-1"
-    first, _, last = options.seeds.partition("-")
-    seeds = list(range(int(first), int(last or first) + 1))
-    path = record.RESULTS / f"{name}.json"
-    rows = json.loads(path.read_text())["results"] if path.exists() else []
-    for data in options.data.split(","):
-        for epsilon in map(float, options.epsilons.split(",")):
-            if any((row["data"], row["epsilon"]) == (data, epsilon) and row["seeds"] == seeds for row in rows):
-                continue
-            row = compare(data, epsilon, seeds)
-            rows = [r for r in rows if (r["data"], r["epsilon"]) != (data, epsilon)] + [row]
-            record.write(name, {"results": rows})
-            print(data, epsilon, {k: {m: round(v, 4) for m, v in s.items()} for k, s in row["medians"].items()},
-                  row["best_peer"], row["loss_gain"], row["loss_gain_interval"], flush=True)  # fmt: skip
-
-
 if __name__ == "__main__":
-    main()
+    run_cells(
+        "linear_models", __doc__, compare, data=DATA, epsilons=EPSILONS, seeds="100-104", quick=("wine", "1", "0-1")
+    )

@@ -136,6 +136,7 @@ class Accounts:
     entries: dict[str, Entry] = field(default_factory=dict)
     declared: list[Declared] = field(default_factory=list)
     open: set[str] = field(default_factory=set)
+    closed: set[str] = field(default_factory=set)
     looks: list[str] = field(default_factory=list)
 
     def apply(self, record: Mapping[str, Any]) -> None:
@@ -146,6 +147,7 @@ class Accounts:
             self.open.add(record["open"])
         elif "close" in record:
             self.open.discard(record["close"])
+            self.closed.add(record["close"])
         elif "reserve" in record:
             self.entries[record["reserve"]] = _entry(record["reserve"], record)
         elif "settle" in record:

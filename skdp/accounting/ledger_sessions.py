@@ -3,31 +3,32 @@
 A *session* is one entry of a ledger's ``with`` block. The stack of sessions belongs to the process, so that all its
 threads see it. Other processes join by a *token*, which says where the ledger's file is. Tokens travel inside every
 estimator that is pickled while a ledger is open (`LedgerAware`), in the environment of processes that are started
-meanwhile, and on a notice board for those that this one had started before. A session is over once its file says so,
-wherever it was joined.
+meanwhile, and on a notice board for those that this one had started before. An estimator that came with tokens is
+passed on with them, also by a process that cannot use them, as the scheduler of a cluster may be. A session is over
+once its file says so, wherever it was joined.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
-import platform
 import threading
 import uuid
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sklearn.utils.validation import check_is_fitted
 
 from skdp.accounting import notice_board
 from skdp.accounting.ledger_entries import Entry
+from skdp.accounting.ledger_hosts import hold_open, host, why_unsafe
 from skdp.accounting.ledger_store import LedgerStore, now
 from skdp.contract import Charge
 from skdp.exceptions import NotFittedError, PlanViolationError
+from skdp.worker_process import is_cluster_worker
 
 _ENVIRONMENT = "SKDP_LEDGERS"
 _ATTRIBUTE = "_skdp_ledgers"
@@ -35,6 +36,7 @@ _OPEN: list[Session] = []
 _LOCK = threading.RLock()
 _seen_environment: str | None = None
 _seen_board: str | None = None
+_CAME_WITH: weakref.WeakKeyDictionary[Any, list[Token]] = weakref.WeakKeyDictionary()
 
 
 class Token(NamedTuple):
@@ -65,6 +67,10 @@ class Session:
         Threads that were there before the block was, and may be busy with other rows.
     joined : bool
         Whether it was opened by another process.
+    host : str
+        Machine of the process that opened it.
+    release : callable, optional
+        Ends what shows other machines that it is open.
     unreachable : str
         Why a joined session's file cannot be read; nothing can be spent then.
     """
@@ -75,12 +81,14 @@ class Session:
     block: tuple[str, str, str | None] | None = None
     bystanders: frozenset[threading.Thread] = frozenset()
     joined: bool = False
+    host: str = field(default_factory=host)
+    release: Callable[[], None] | None = None
     unreachable: str = ""
 
     def token(self) -> Token:
         """What lets another process join."""
         terms = self.store.terms
-        return Token(self.id, str(self.store.path), terms.id, self.block, _host(), self.temporary)
+        return Token(self.id, str(self.store.path), terms.id, self.block, self.host, self.temporary)
 
     @property
     def over(self) -> bool:
@@ -92,7 +100,11 @@ class Session:
                 return True
             self.unreachable = f"its file {self.store.path} is gone"
             return False
-        return self.id not in self.store.refresh().open
+        accounts = self.store.refresh()
+        if self.id not in accounts.open | accounts.closed:
+            self.unreachable = f"its file {self.store.path} looks here as it did before that was opened"
+            return False
+        return self.id in accounts.closed
 
     @property
     def key_and_units(self) -> tuple[str | None, str | None]:
@@ -108,6 +120,7 @@ class Session:
 def push(session: Session) -> None:
     """Open a session."""
     _inherit()
+    session.release = hold_open(session.store.path, session.id)
     with session.store.transaction():
         session.store.write(open=session.id)
     with _LOCK:
@@ -122,6 +135,8 @@ def pop(session: Session) -> None:
     publish()
     with contextlib.suppress(OSError, ValueError), session.store.transaction():
         session.store.write(close=session.id)
+    with contextlib.suppress(OSError):
+        session.release()
 
 
 def enter_block(session: Session, key: str, units: str | None) -> None:
@@ -179,6 +194,7 @@ def forget_joined() -> None:
     """Drop the sessions that other processes opened."""
     with _LOCK:
         _OPEN[:] = [session for session in _OPEN if not session.joined]
+        _CAME_WITH.clear()
     publish()
 
 
@@ -192,8 +208,9 @@ def _live() -> list[Session]:
                 raise PlanViolationError(
                     f"this estimator, or one that was unpickled before in this process, belongs to an open "
                     f"{session.store.name}, and {session.unreachable}: what is fitted here could not be charged. Let "
-                    "this machine see the file, or fit where it is; call skdp.PrivacyLedger.leave() if this work has "
-                    "nothing to do with that ledger"
+                    "this machine see the file and its locks, by PrivacyLedger(path=...) in a folder that all machines "
+                    "share, or fit where it is; call skdp.PrivacyLedger.leave() here if this work has nothing to do "
+                    "with that ledger"
                 )
         found = {session.store.terms.id: session for session in _OPEN}
     return sorted(found.values(), key=lambda session: str(session.store.path))
@@ -211,40 +228,36 @@ if hasattr(os, "register_at_fork"):
 
 
 # ------------------------------------------------------------------ other processes
-@functools.cache
-def _host() -> str:
-    """Names the machine, or the container: where this differs a path may mean another file."""
-    parts = [platform.node()]
-    for path, read in (("/proc/sys/kernel/random/boot_id", Path.read_text), ("/proc/self/ns/mnt", os.readlink)):
-        with contextlib.suppress(OSError):
-            parts.append(read(Path(path)).strip())
-    return " ".join(parts)
-
-
-def join(found: Iterable[Token], *, weak: bool) -> None:
-    """Open sessions of another process here too.
+def join(found: Iterable[Token], *, weak: bool) -> list[Token]:
+    """Open sessions of another process here too; returns those that cannot be charged from here.
 
     `weak` ones are those of fitted models, which may have come from anywhere and at any time: where the file is not
-    found they are let go. Others are kept, and refuse what cannot be charged.
+    found they are let go, except by a worker that was sent them from another machine. Others are kept, and refuse what
+    cannot be charged.
     """
+    unreachable = []
     for token in found:
+        let_go = weak and (token.host == host() or not is_cluster_worker())
         with _LOCK:
-            known = next((session for session in _OPEN if session.id == token.session), None)
-            if known is not None:
-                if known.joined:
-                    known.block = token.block and tuple(token.block)
-                continue
-            session = _reached(token)
-            if session is not None and not (weak and session.unreachable):
-                _OPEN.append(session)
+            session = next((session for session in _OPEN if session.id == token.session), None)
+            if session is not None and session.joined:
+                session.block = token.block and tuple(token.block)
+            elif session is None:
+                session = _reached(token)
+                if session is not None and not (let_go and session.unreachable):
+                    _OPEN.append(session)
+            if session is not None and session.unreachable:
+                unreachable.append(token)
+    return unreachable
 
 
 def _reached(token: Token) -> Session | None:
     """The session of a token, perhaps an unreachable one; None where it is over."""
     store = LedgerStore(token.path)
-    session = Session(token.session, store, token.temporary, token.block and tuple(token.block), joined=True)
+    block = token.block and tuple(token.block)
+    session = Session(token.session, store, token.temporary, block, joined=True, host=token.host)
     if not store.path.exists():
-        if token.temporary and token.host == _host():
+        if token.temporary and token.host == host():
             return None
         session.unreachable = f"its file {token.path} is not here"
         return session
@@ -252,9 +265,16 @@ def _reached(token: Token) -> Session | None:
         store.refresh()
         if store.terms is None or store.terms.id != token.ledger:
             session.unreachable = f"the file {token.path} here is that of another ledger"
+        if session.over:
+            return None
+        if not session.unreachable and token.host != host():
+            why = why_unsafe(store.path, token.session)
+            if session.over:  # by now
+                return None
+            session.unreachable = session.unreachable or why
     except (OSError, ValueError) as error:
         session.unreachable = str(error)
-    return None if not session.unreachable and session.over else session
+    return session
 
 
 class LedgerAware:
@@ -262,15 +282,19 @@ class LedgerAware:
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        found = tokens()
-        return {**state, _ATTRIBUTE: [tuple(token) for token in found]} if found else state
+        with _LOCK:
+            found = {token.session: token for token in [*_CAME_WITH.get(self, ()), *tokens()]}
+        return {**state, _ATTRIBUTE: [tuple(token) for token in found.values()]} if found else state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         found = state.get(_ATTRIBUTE, ())
         super().__setstate__({name: value for name, value in state.items() if name != _ATTRIBUTE})
         if found:
             at_rest = _is_fitted(self) and not getattr(self, "warm_start", False)
-            join((Token(*token) for token in found), weak=at_rest)
+            unreachable = join((Token(*token) for token in found), weak=at_rest)
+            if unreachable:
+                with _LOCK:
+                    _CAME_WITH[self] = unreachable
 
 
 def _is_fitted(estimator: Any) -> bool:

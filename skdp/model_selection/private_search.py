@@ -83,7 +83,8 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         Model for the case that there was no trial, which ``trials="poisson"`` allows for; it must not depend on private
         rows. None predicts all classes alike, or the middle of the range of y.
     n_jobs : int, optional
-        Trials at the same time, as in joblib.
+        Processes, as in joblib, each of which takes its share of the trials. Where joblib's backend is a cluster (Dask,
+        Ray) trials run there only if this is given.
     random_state : int, RandomState or None, default=None
         Of the split, which is public. What is tried is drawn from the operating system's randomness.
 
@@ -124,7 +125,9 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
     of them may then let a rare one through: the probability of that in one trial, times `mean_trials`, is taken off
     delta (proof: `skdp.accounting.selection.selection_charge`). Their thresholds are set for ``delta / mean_trials``.
 
-    How long the search took is not covered: it tells something about the number of trials, so keep it to yourself.
+    How long the search took is not covered: it tells something about the number of trials, so keep it to yourself. The
+    number of tasks in other processes tells nothing: each gets one, however many trials there are. Who operates a
+    cluster sees more than that; the statement names it.
     Warnings and printed output of trials are suppressed, callbacks are refused, and an interrupted search releases
     nothing and stays charged.
 

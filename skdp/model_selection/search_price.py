@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from skdp.accounting import PrivacyStatement, check_epsilon
 from skdp.accounting.checks import is_real
 from skdp.contract import Charge
+from skdp.model_selection.backends import on_cluster
 from skdp.model_selection.row_scores import ROW_SCORES
 
 __all__ = [
@@ -130,6 +131,11 @@ def search_statement(
     PrivacyStatement
     """
     assumed = ["how long the search took was told to nobody"]
+    if search.n_jobs is not None and on_cluster():
+        assumed.append(
+            "trials ran on a cluster: who operates it may know all that was sent there, and its workers were not lost "
+            "for reasons that lie in the rows"
+        )
     if search.validation_public is not None:
         assumed.append("the rows in validation_public are public")
     if callable(search.scoring):

@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from sklearn.base import clone
 from sklearn.model_selection import ParameterSampler
 
 from skdp.accounting.covered import covered
 from skdp.accounting.selection import Ceiling
 from skdp.contract import Public
+from skdp.model_selection.backends import at_home
 from skdp.model_selection.row_scores import row_scores
 from skdp.model_selection.search_price import check_thresholds
 from skdp.model_selection.trials import draw_trials
@@ -86,16 +87,23 @@ class Trials:
     noise: float
 
     def best(self, candidates: Candidates, mean: float, shape: float | None, n_jobs: int | None) -> tuple | None:
-        """Score, model and parameters of the best of a random number of trials; None where there was none."""
+        """Score, model and parameters of the best of a random number of trials; None where there was none.
+
+        However many there are, they go to the backend of joblib as one task for each of its workers, so that nobody who
+        counts tasks learns their number. A cluster is asked only where `n_jobs` says so.
+        """
         secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(secrets.randbits(256), pool_size=8)))
         count = draw_trials(secret, mean, shape)
-        with warnings.catch_warnings():
+        draws = [(candidates.draw(secret), self.noise * secret.standard_normal()) for _ in range(count)]
+        with at_home(n_jobs), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tasks = (
-                delayed(self.run)(candidates.draw(secret), self.noise * secret.standard_normal()) for _ in range(count)
+            jobs = effective_n_jobs(n_jobs)
+            (X, y), (X_score, y_score) = self.rows
+            empty = replace(self, rows=())  # rows are arguments of their own, which Dask sends once to each worker
+            found = Parallel(jobs, batch_size=1)(
+                delayed(_best_of)(empty, draws[share::jobs], X, y, X_score, y_score) for share in range(jobs)
             )
-            found = Parallel(n_jobs, return_as="generator_unordered")(tasks)
-            return max(found, key=lambda trial: trial[0], default=None)
+            return max(filter(None, found), key=lambda trial: trial[0], default=None)
 
     def run(self, params: dict[str, Any], noise: float) -> tuple[float, Any, dict[str, Any]]:
         """Train and score one candidate: its noisy score, model and parameters."""
@@ -113,3 +121,9 @@ class Trials:
             model.fit(X, y)
             found = row_scores(self.scoring, model, X_score, y_score)
         return float(0.5 + ((found - 0.5).sum() + noise) / len(found)), model, params
+
+
+def _best_of(trials: Trials, draws: list[tuple], X: Any, y: Any, X_score: Any, y_score: Any) -> tuple | None:
+    """The best of some of the trials; None where there are none."""
+    trials = replace(trials, rows=((X, y), (X_score, y_score)))
+    return max((trials.run(*draw) for draw in draws), key=lambda trial: trial[0], default=None)

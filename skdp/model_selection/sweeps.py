@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdp.accounting import PrivacyStatement, compose
 from skdp.accounting.stated import Stated
 from skdp.exceptions import PrivacyLeakWarning
+from skdp.model_selection.backends import on_cluster
 from skdp.model_selection.splits import PublicKFold, check_splitter
 from skdp.neural_network.together import fit_together
 from skdp.user_line import warn_user
@@ -32,6 +33,10 @@ _SCORES = (
 _LOST = (
     "NOT COMPLETE: fits in other processes were stopped, and what they had spent is not counted here; an open "
     "skdp.PrivacyLedger has counted it"
+)
+_REPEATED = (
+    "fits ran on a cluster: what those of a lost worker had spent, before they were made again elsewhere, is not "
+    "counted here; an open skdp.PrivacyLedger has counted it"
 )
 
 
@@ -251,6 +256,8 @@ class DPSweepCV(Stated, GridSearchCV):
         candidates = list(ParameterGrid(self.param_grid))
         warn_user(_SCORES, PrivacyLeakWarning)
         spent: list[dict[str, Any]] = []
+        if on_cluster():
+            self._repeated = (_REPEATED,)
         try:
             self._sweep(X, y, sample_weight, candidates, folds, scorer, metric, spent)
         except BaseException:
@@ -304,7 +311,11 @@ class DPSweepCV(Stated, GridSearchCV):
         if not parts:
             check_is_fitted(self, "_statements")
         total = compose([PrivacyStatement.from_dict(plain) for plain in parts])
-        return replace(total, warnings=(*getattr(self, "_lost", ()), *total.warnings, _SCORES))
+        return replace(total, warnings=(*self._unseen(), *total.warnings, _SCORES))
+
+    def _unseen(self) -> tuple[str, ...]:
+        """Why fits may have spent what nobody here knows of."""
+        return (*getattr(self, "_lost", ()), *getattr(self, "_repeated", ()))
 
     def _score(self, model: Any, scorer: Any, X: Any, y: Any, train: Any, test: Any, fit_time: float) -> dict:
         """What scikit-learn's own search notes down of one fit."""

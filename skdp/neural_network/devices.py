@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from skdp.distributed import current
+from skdp.worker_process import worker_number
 
 __all__ = ["resolve_device"]
 
@@ -18,6 +19,8 @@ _WORTH_A_GPU = 2e8
 
 def resolve_device(device: Any, programme: Any, problem: Any) -> torch.device:
     """The torch device that ``device=`` stands for.
+
+    "auto" and "cuda" give every worker process a GPU by its number, "cuda:1" is that one in all of them.
 
     Raises
     ------
@@ -33,8 +36,8 @@ def resolve_device(device: Any, programme: Any, problem: Any) -> torch.device:
             return torch.device("cpu")
         if current() is not None:
             return torch.device("cuda", torch.cuda.current_device())  # `process_group` gave each rank its own
-        # Parallel workers of one search spread over the GPUs.
-        return torch.device("cuda", os.getpid() % torch.cuda.device_count())
+        number = worker_number()
+        return torch.device("cuda", (os.getpid() if number is None else number) % torch.cuda.device_count())
     try:
         chosen = torch.device(device)
     except (RuntimeError, TypeError) as error:
@@ -47,4 +50,7 @@ def resolve_device(device: Any, programme: Any, problem: Any) -> torch.device:
     if not there.get(chosen.type, False):
         found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ValueError(f"device={device!r} is not there: found {', '.join(found)}; use device='auto'")
+    number = worker_number()
+    if chosen.type == "cuda" and chosen.index is None and number is not None and current() is None:
+        return torch.device("cuda", number % torch.cuda.device_count())
     return chosen

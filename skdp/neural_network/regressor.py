@@ -73,7 +73,8 @@ class DPRegressor(RegressorMixin, DPEstimator):
         nothing. A type that X or y declares for all its cells is public, and an error where it is text or dates; of
         Python objects (lists, dtype object) each is read by itself, so that a column of text nulls every row.
     device : str, default="auto"
-        "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where the work is worth it.
+        "cpu", "cuda", "cuda:1", "mps", or "auto": a GPU where the work is worth it. By "cuda" and "auto" worker
+        processes spread over the GPUs that are there.
     max_physical_batch_size : int or "auto", default="auto"
         Rows per backward pass; changes memory and time, never the result's distribution.
     warm_start : bool, default=False

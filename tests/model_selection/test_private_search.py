@@ -102,7 +102,7 @@ def test_other_price_lists_stay_below_the_ceiling():
 
 # ------------------------------------------------------------------ the search
 def test_it_finds_the_better_candidate_within_one_budget(data):
-    found = search(mean_trials=12, trials="geometric", random_state=0).fit(*data)
+    found = search(mean_trials=12, trials="geometric", random_state=0, unchanged_share=0).fit(*data)
     statement = found.privacy_
     assert 2.98 < statement.epsilon <= 3.0 and statement.accountant == "rdp" and statement.n == 1500
     assert statement.steps == 1 and "trials trained on a part" in statement.split
@@ -125,8 +125,8 @@ def test_every_trial_is_worth_the_budget_and_no_more(data, monkeypatch):
         return score, model, params
 
     monkeypatch.setattr(Trials, "run", spy)
-    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 8)
-    search(space={"max_epochs": [2, 3, 12]}).fit(*data)
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 16)
+    search(space={"max_epochs": [2, 3, 12]}, unchanged_share=0.25).fit(*data)  # all alike with probability 2e-5
     by_epochs = {epochs: noise for noise, epochs in seen}
     assert len(by_epochs) > 1
     precision = {epochs: epochs / noise**2 for epochs, noise in by_epochs.items()}

@@ -1,0 +1,9 @@
+"""Helpers that worker processes import too."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+for folder in (Path(__file__).parent, Path(__file__).parents[1] / "accounting"):
+    sys.path.insert(0, str(folder))
