@@ -99,7 +99,7 @@ def test_noise_on_messages_has_the_stated_deviation_in_every_round():
     for k, found in samples.items():
         std = multiplier * agreed.clip / (agreed.rows * (agreed.rho + agreed.inverse_step(k)))
         check_noise(np.concatenate(found), std)
-        with pytest.raises(AssertionError, match="noise is 0.6"):
+        with pytest.raises(AssertionError, match=r"noise is 0\.[5-7]"):
             check_noise(np.concatenate(found) * 2 / 3, std)
     assert np.std(samples[50]) < np.std(samples[1]), "it shrinks with the steps"
 
