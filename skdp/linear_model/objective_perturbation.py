@@ -6,6 +6,11 @@ takes. A record's loss has slopes of one sign at its label, and its row is short
 `bound`. More than two classes are one against the rest, K minima with independent noise, which compose to one Gaussian
 of multiplier z where each has :math:`z \sqrt K`. The l2 penalty counts as curvature; where it is less than privacy
 takes, and for the intercept, there is more.
+
+Whether the minimum was found at all is an event outside the guarantee; an `ArithmeticError` says that it was not. Data
+cannot bring it about in exact arithmetic: `skdp.releases.minimum` has the proof. Rounding can in principle where the
+gradient's own exceeds a millionth of the bound, which for rows made up for the purpose goes as :math:`10^{-16} n^{3/2}`
+and so takes more than a million rows.
 """
 
 from __future__ import annotations

@@ -11,7 +11,24 @@ from skdp.contract import GramSum, LinearGradient, PerturbedMinimum
 from skdp.linear_model.losses import Huber, Logistic, Multinomial, Squared
 from skdp.releases import arrays
 
-SIZES = [0.0, 1e-320, 1e-310, 1e-200, 1e-170, 3e-162, 1e-155, 1e-60, 1e-7, 1.0, 1e7, 1e60, 1.3e154, 1e200, 1e300]
+SIZES = [
+    0.0,
+    1e-320,
+    1e-310,
+    1e-200,
+    1e-170,
+    1.4e-162,
+    3e-162,
+    1e-155,
+    1e-60,
+    1e-7,
+    1.0,
+    1e7,
+    1e60,
+    1.3e154,
+    1e200,
+    1e300,
+]
 WEIGHTS = [0.0, 1e-320, 1e-310, 1e-160, 1e-30, 0.3, 1.0, 7.0, 1e30, 1e38, 1e172, 1e200, 1.7e308, np.inf, np.nan, -1.0]
 BOUNDS = [1e-12, 1e-6, 0.8, 1e6]
 SHAPES = np.array([[1.0, 1.0, 1.0], [1.0, -0.3, 1e-9], [0.0, 0.0, 1.0], [1e-160, 1.0, 0.7]])
