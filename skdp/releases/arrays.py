@@ -23,6 +23,9 @@ __all__ = ["ArrayExecutor"]
 _CELLS = 2**24  # of contributions that are held at a time
 # Gradient at an approximate minimum over the largest gradient of a row. Rounding stays far below it.
 _TOLERANCE = 1e-6
+# Longer rows are null, and larger weights count as this one, float32's largest (as they do for neural networks). So no
+# product of a length, a weight and a bound overflows, or underflows where it decides how much of a row is kept.
+_LONGEST, _HEAVIEST = 1e150, float(np.finfo(np.float32).max)
 
 
 class ArrayExecutor:
@@ -35,7 +38,7 @@ class ArrayExecutor:
     arrays : dict of str to ndarray of shape (n, columns)
         Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of
         a column: it falls into no bin. Text for `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of
-        each row of a linear model.
+        each row of a linear model; above 3.4e38 it counts as that, and NaN as 0. Rows "X" longer than 1e150 are null.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -175,13 +178,58 @@ class _Rows:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """L2 norm of every row of "X"."""
-        with np.errstate(all="ignore"):
-            return np.sqrt(np.einsum("ij,ij->i", self.arrays["X"], self.arrays["X"]))
+        """L2 norm of every row of "X", 0 for those that are null or too long."""
+        X = self.arrays["X"]
+        lengths, size = np.zeros(len(X)), max(1, _CELLS // max(X.shape[1], 1))
+        for start in range(0, len(X), size):
+            _, largest, relative = _scaled(X[start : start + size])
+            with np.errstate(all="ignore"):
+                lengths[start : start + size] = largest * relative
+        return np.where(~self.null & (lengths <= _LONGEST), lengths, 0.0)
+
+    @cached_property
+    def X(self) -> np.ndarray:
+        """The array "X", zeros in rows of length 0; not copied where that is so already."""
+        X, nothing = self.arrays["X"], self.lengths == 0
+        return np.where(nothing[:, None], 0.0, X) if nothing.any() else X
+
+    @cached_property
+    def weights(self) -> np.ndarray | None:
+        """Weights between 0 and the largest that counts."""
+        weights = self.arrays.get("weight")
+        return None if weights is None else np.where(weights > 0, np.minimum(weights, _HEAVIEST), 0.0)
 
     def take(self, index: np.ndarray) -> _Rows:
         """Some of the rows, copied."""
         return _Rows({name: array[index] for name, array in self.arrays.items()}, self.null[index])
+
+
+def _scaled(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows in units of their largest entry, those entries, and norms in these units, which are 1 at least.
+
+    Squares of such rows neither overflow nor vanish.
+    """
+    with np.errstate(all="ignore"):
+        # Column by column: numpy is slow along short rows.
+        largest = np.abs(array).max(axis=1, initial=0.0) if array.shape[1] > 8 else _largest(array)
+        scaled = array / np.where(largest == 0, 1.0, largest)[:, None]
+        return scaled, largest, np.sqrt(np.maximum(np.einsum("ij,ij->i", scaled, scaled), 1.0))
+
+
+def _largest(array: np.ndarray) -> np.ndarray:
+    largest = np.zeros(len(array))
+    for column in array.T:
+        np.maximum(largest, np.abs(column), out=largest)
+    return largest
+
+
+def _clipped(array: np.ndarray, bounds: np.ndarray | float) -> np.ndarray:
+    """Rows with norms of at most `bounds`; those without a finite norm become zeros."""
+    scaled, largest, relative = _scaled(array)
+    with np.errstate(all="ignore"):
+        norms = largest * relative
+        shorter = scaled * (bounds / relative)[:, None]
+    return np.where(np.isfinite(norms)[:, None], np.where((norms <= bounds)[:, None], array, shorter), 0.0)
 
 
 def _histograms(rows: _Rows, value: Counts) -> np.ndarray:
@@ -206,38 +254,25 @@ def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
         piece = slice(start, start + size)
         with np.errstate(all="ignore"):
             mapped = np.asarray(value.map(array[piece]), dtype=np.float64)
-            largest = np.abs(mapped).max(axis=1, initial=0.0)
-            # In units of its largest entry no row overflows in its norm.
-            norms = largest * np.sqrt(((mapped / np.maximum(largest, 1e-300)[:, None]) ** 2).sum(axis=1))
-            mapped = mapped * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))[:, None]
-        null = rows.null[piece] | ~np.isfinite(norms)
-        total = total + np.where(null[:, None], 0.0, mapped).sum(axis=0)
+        total = total + np.where(rows.null[piece][:, None], 0.0, _clipped(mapped, value.bound)).sum(axis=0)
     return total
 
 
 def _linear_gradient(rows: _Rows, value: LinearGradient) -> np.ndarray:
-    X, weights = rows.arrays["X"], rows.arrays.get("weight")
     with np.errstate(all="ignore"):
-        slopes = value.loss.slopes(X @ value.coef.T, rows.arrays["y"])
-        if weights is not None:
-            slopes = slopes * weights[:, None]
+        slopes = value.loss.slopes(rows.X @ value.coef.T, rows.arrays["y"])
+        if rows.weights is not None:
+            slopes = slopes * rows.weights[:, None]
         # A row's gradient is an outer product, so its norm is a product of two norms.
-        norms = rows.lengths * np.sqrt(np.einsum("ij,ij->i", slopes, slopes))
-        factors = np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))
-    null = rows.null | ~np.isfinite(norms)
-    if null.any():  # also of X itself, for 0 times inf is NaN
-        X, slopes = np.where(null[:, None], 0.0, X), np.where(null[:, None], 0.0, slopes)
-    return (slopes * np.where(null, 0.0, factors)[:, None]).T @ X
+        slopes = _clipped(slopes, value.bound / rows.lengths)
+    return slopes.T @ rows.X
 
 
 def _gram(rows: _Rows, value: GramSum) -> np.ndarray:
-    weights = rows.arrays.get("weight")
+    roots = np.ones(len(rows)) if rows.weights is None else np.sqrt(rows.weights)
     with np.errstate(all="ignore"):
-        roots = np.ones(len(rows)) if weights is None else np.sqrt(weights)
-        norms = roots * rows.lengths
-        factors = roots * np.minimum(1.0, value.bound / np.maximum(norms, 1e-300))
-        X = rows.arrays["X"] * np.where(rows.null | ~np.isfinite(norms), 0.0, factors)[:, None]
-    X = np.where(np.isfinite(X), X, 0.0)
+        factors = roots * np.minimum(1.0, value.bound / (roots * rows.lengths))
+    X = rows.X * factors[:, None]
     return GramSum.packed(X.T @ X)
 
 
@@ -246,15 +281,13 @@ def _shortened(rows: _Rows, value: PerturbedMinimum) -> tuple[np.ndarray, np.nda
 
     A weight w asks for ``w * |x|`` and ``w * |x| ** 2`` to be bounded, so x is shortened for the larger of 1 and w.
     """
-    X, targets = rows.arrays["X"], rows.arrays["y"][:, value.output]
-    weights = rows.arrays.get("weight")
+    targets = rows.arrays["y"][:, value.output]
+    weights = np.ones(len(rows)) if rows.weights is None else rows.weights
     with np.errstate(all="ignore"):
-        weights = np.ones(len(rows)) if weights is None else weights
         needed = rows.lengths * np.maximum(weights, 1.0) * value.loss.slope_bound
-        null = rows.null | ~np.isfinite(needed) | ~np.isfinite(targets)
-        factors = np.where(null, 0.0, np.minimum(1.0, value.bound / np.maximum(needed, 1e-300)))
-        X = X * factors[:, None]
-    X = np.where(null[:, None], 0.0, X)
+        factors = np.minimum(1.0, value.bound / needed)
+    null = rows.null | (rows.lengths == 0) | ~np.isfinite(targets)
+    X = rows.X * np.where(null, 0.0, factors)[:, None]
     return X, np.where(null, 1.0, targets), np.where(null, 0.0, weights)
 
 
