@@ -52,8 +52,9 @@ def main() -> None:
         )
         model.fit(rows[list(BOUNDS)], rows["ill"])
         name = options.site or str(ranks.rank)
-        print(f"site {name}: {len(rows)} of {model.privacy_.n} rows, epsilon "
-              f"{model.privacy_by_site_[name].epsilon:.3f} for its own, coefficients {model.coef_.round(3).tolist()}")  # fmt: skip
+        own = model.privacy_by_site_[name].epsilon
+        print(f"site {name}: {len(rows)} of {model.privacy_.n} rows, which paid epsilon {own:.3f}")
+        print(f"coefficients {model.coef_.round(3).tolist()}")
 
 
 if __name__ == "__main__":
