@@ -6,6 +6,7 @@ torchrun --nproc-per-node 2 examples/sites.py  # two sites on one machine, with 
 from __future__ import annotations
 
 import argparse
+import os
 
 import numpy as np
 import pandas as pd
@@ -39,8 +40,8 @@ def main() -> None:
     parser.add_argument("--epsilon", type=float, default=1.0, help="budget of this site's rows")
     parser.add_argument("--store", help="file that lets this site go on after a crash")
     options = parser.parse_args()
+    rows = read(options.file, int(os.environ["RANK"]))
     with process_group(timeout=300) as ranks:
-        rows = read(options.file, ranks.rank)
         model = DPADMMClassifier(
             epsilon=options.epsilon,
             classes=LABELS,
@@ -50,8 +51,10 @@ def main() -> None:
             store=options.store,
         )
         model.fit(rows[list(BOUNDS)], rows["ill"])
-        print(f"site {options.site or ranks.rank}: {len(rows)} of {model.privacy_.n} rows, "
-              f"epsilon {model.privacy_.epsilon:.3f}, coefficients {model.coef_.round(3).tolist()}")  # fmt: skip
+        name = options.site or str(ranks.rank)
+        own = model.privacy_by_site_[name].epsilon
+        print(f"site {name}: {len(rows)} of {model.privacy_.n} rows, which paid epsilon {own:.3f}")
+        print(f"coefficients {model.coef_.round(3).tolist()}")
 
 
 if __name__ == "__main__":

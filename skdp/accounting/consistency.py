@@ -13,7 +13,7 @@ from dp_accounting import dp_event
 from skdp.accounting.queries import make_up
 from skdp.accounting.relations import Phases, gaussian_phases, leaves, phases
 from skdp.accounting.statement import PrivacyStatement
-from skdp.accounting.statement_lines import CAVEATS, FILTERED, FIXED_BEFORE, STANDARD_ASSUMPTIONS, count_line
+from skdp.accounting.statement_lines import CAVEATS, FILTERED, FIXED_BEFORE, count_line, standard_assumptions
 from skdp.accounting.statement_text import round_up
 from skdp.contract import FEATURE_ROW, PERSON
 
@@ -117,7 +117,7 @@ def silence(statement: PrivacyStatement) -> str:
         if statement.queries and not make_up(statement.queries, event, column):
             return f"the price list's {column} queries do not make up the event"
     counted = count_line(statement.adjacency, statement.unit, statement.n)
-    required = {"assumptions": STANDARD_ASSUMPTIONS, "warnings": CAVEATS, "public": (counted,)}
+    required = {"assumptions": standard_assumptions(statement.unit), "warnings": CAVEATS, "public": (counted,)}
     if statement.orders:
         required["assumptions"] += (FILTERED,)
     elif _fits_in(statement.claimed_event) > 1:

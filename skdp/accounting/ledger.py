@@ -38,9 +38,9 @@ class PrivacyLedger:
 
     Estimators, transformers, searches and releases are charged wherever they are fitted: as clones, in threads, in
     worker processes (``n_jobs=2``). A charge is on disk before a row is read, and one that would exceed the ceiling is
-    refused before it costs anything. Not charged is what a worker fits that ran before the block was opened, as those
-    of joblib do after an earlier call, and that is sent a function which makes its estimator itself: hand it the
-    estimator.
+    refused before it costs anything. Not charged is what a worker fits that ran before the block was opened, that does
+    not descend from this process (or does on a system without ``/proc``), and that is sent a function which makes its
+    estimator itself: hand it the estimator.
 
     Parameters
     ----------
@@ -277,7 +277,11 @@ class PrivacyLedger:
 
     @staticmethod
     def leave() -> None:
-        """Forget the ledgers that other processes opened and this one joined; its fits are charged to them no more."""
+        """Forget the ledgers that other processes have opened so far; fits are charged to them here no more.
+
+        That holds for processes that descend from this one as well. An estimator that is sent here while such a ledger
+        is open joins it again, and so does what is opened later.
+        """
         ledger_sessions.forget_joined()
 
     # ------------------------------------------------------------------ figures

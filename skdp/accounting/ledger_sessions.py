@@ -3,9 +3,10 @@
 A *session* is one entry of a ledger's ``with`` block. The stack of sessions belongs to the process, so that all its
 threads see it. Other processes join by a *token*, which says where the ledger's file is. Tokens travel inside every
 estimator that is pickled while a ledger is open (`LedgerAware`), in the environment of processes that are started
-meanwhile, and on a notice board for those that this one had started before. An estimator that came with tokens is
-passed on with them, also by a process that cannot use them, as the scheduler of a cluster may be. A session is over
-once its file says so, wherever it was joined.
+meanwhile, and on a notice board for those that were started before, by this process or by one that it started. Who
+joins passes tokens on in all these ways. An estimator that came with tokens is passed on with them, also by a process
+that cannot use them, as the scheduler of a cluster may be. A session is over once its file says so, wherever it was
+joined.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from skdp.accounting.ledger_entries import Entry
 from skdp.accounting.ledger_hosts import hold_open, host, why_unsafe
 from skdp.accounting.ledger_store import LedgerStore, now
 from skdp.contract import Charge
-from skdp.exceptions import NotFittedError, PlanViolationError
+from skdp.exceptions import NotFittedError, PlanViolationError, SkdpError
 from skdp.worker_process import is_cluster_worker
 
 _ENVIRONMENT = "SKDP_LEDGERS"
@@ -35,7 +36,8 @@ _ATTRIBUTE = "_skdp_ledgers"
 _OPEN: list[Session] = []
 _LOCK = threading.RLock()
 _seen_environment: str | None = None
-_seen_board: str | None = None
+_seen_boards: tuple[str, ...] = ()
+_LEFT: set[str] = set()
 _CAME_WITH: weakref.WeakKeyDictionary[Any, list[Token]] = weakref.WeakKeyDictionary()
 
 
@@ -48,6 +50,7 @@ class Token(NamedTuple):
     block: tuple[str, str, str | None] | None
     host: str
     temporary: bool
+    pid: int = 0
 
 
 @dataclass(eq=False)
@@ -69,6 +72,8 @@ class Session:
         Whether it was opened by another process.
     host : str
         Machine of the process that opened it.
+    pid : int
+        Number of that process there; 0 where nobody said.
     release : callable, optional
         Ends what shows other machines that it is open.
     unreachable : str
@@ -82,13 +87,14 @@ class Session:
     bystanders: frozenset[threading.Thread] = frozenset()
     joined: bool = False
     host: str = field(default_factory=host)
+    pid: int = field(default_factory=os.getpid)
     release: Callable[[], None] | None = None
     unreachable: str = ""
 
     def token(self) -> Token:
         """What lets another process join."""
         terms = self.store.terms
-        return Token(self.id, str(self.store.path), terms.id, self.block, self.host, self.temporary)
+        return Token(self.id, str(self.store.path), terms.id, self.block, self.host, self.temporary, self.pid)
 
     @property
     def over(self) -> bool:
@@ -159,7 +165,7 @@ def leave_block(session: Session) -> None:
 
 
 def publish() -> None:
-    """Tell processes that are started from now on."""
+    """Tell processes that are started from now on, and those that were started before."""
     global _seen_environment
     with _LOCK:
         found = tokens()
@@ -167,21 +173,30 @@ def publish() -> None:
             _seen_environment = os.environ[_ENVIRONMENT] = json.dumps(found)
         else:
             os.environ.pop(_ENVIRONMENT, None)
-        notice_board.post(_seen_environment if found else None)
+        said = {"open": found, "left": sorted(_LEFT)}
+        notice_board.post(json.dumps(said) if found or _LEFT else None)
 
 
 def _inherit() -> None:
-    """Join what was open where this process was started, and what its parent has opened since."""
-    global _seen_environment, _seen_board
+    """Join what was open where this process was started, and what those it descends from have opened since."""
+    global _seen_environment, _seen_boards
     with _LOCK:
         found = os.environ.get(_ENVIRONMENT)
         if found is not None and found != _seen_environment:
             _seen_environment = found
-            join((Token(*token) for token in json.loads(found)), weak=False)
-        posted = notice_board.read_parents()
-        if posted is not None and posted != _seen_board:
-            join((Token(*token) for token in json.loads(posted)), weak=False)
-        _seen_board = posted
+            _join_unless_left(json.loads(found), _LEFT)
+        boards = notice_board.read_ancestors()
+        if boards != _seen_boards:
+            left = set(_LEFT)
+            for board in map(json.loads, boards):  # the process that opened a session is the last to speak of it
+                _join_unless_left(board["open"], left)
+                left.update(board["left"])
+        _seen_boards = boards
+
+
+def _join_unless_left(found: Iterable[list], left: set[str]) -> None:
+    """Join, except what this process, or one between it and the one that speaks, has nothing to do with."""
+    join((token for token in (Token(*fields) for fields in found) if token.session not in left), weak=False)
 
 
 def tokens() -> list[Token]:
@@ -191,8 +206,10 @@ def tokens() -> list[Token]:
 
 
 def forget_joined() -> None:
-    """Drop the sessions that other processes opened."""
+    """Drop the sessions that other processes have opened so far."""
+    _inherit()
     with _LOCK:
+        _LEFT.update(session.id for session in _OPEN if session.joined)
         _OPEN[:] = [session for session in _OPEN if not session.joined]
         _CAME_WITH.clear()
     publish()
@@ -235,19 +252,23 @@ def join(found: Iterable[Token], *, weak: bool) -> list[Token]:
     found they are let go, except by a worker that was sent them from another machine. Others are kept, and refuse what
     cannot be charged.
     """
-    unreachable = []
+    unreachable, news = [], False
     for token in found:
         let_go = weak and (token.host == host() or not is_cluster_worker())
         with _LOCK:
             session = next((session for session in _OPEN if session.id == token.session), None)
             if session is not None and session.joined:
-                session.block = token.block and tuple(token.block)
+                block = token.block and tuple(token.block)
+                news, session.block = news or block != session.block, block
             elif session is None:
                 session = _reached(token)
                 if session is not None and not (let_go and session.unreachable):
                     _OPEN.append(session)
+                    news = True
             if session is not None and session.unreachable:
                 unreachable.append(token)
+    if news:
+        publish()
     return unreachable
 
 
@@ -255,7 +276,7 @@ def _reached(token: Token) -> Session | None:
     """The session of a token, perhaps an unreachable one; None where it is over."""
     store = LedgerStore(token.path)
     block = token.block and tuple(token.block)
-    session = Session(token.session, store, token.temporary, block, joined=True, host=token.host)
+    session = Session(token.session, store, token.temporary, block, joined=True, host=token.host, pid=token.pid)
     if not store.path.exists():
         if token.temporary and token.host == host():
             return None
@@ -341,7 +362,7 @@ def reserve(
             name = uuid.uuid4().hex
         at = now()
         entries = [(session.store, Entry(name, at, charge, about, *session.key_and_units)) for session in sessions]
-        new = {store: store.admit(entry) for store, entry in entries}
+        new = {store: _admit(session, entry) for session, (store, entry) in zip(sessions, entries, strict=True)}
         written = []
         try:
             for store, entry in entries:
@@ -353,6 +374,22 @@ def reserve(
                     store.write(settle=name, executed={})
             raise
     return name, tuple(new)
+
+
+def _admit(session: Session, entry: Entry) -> bool:
+    """See `LedgerStore.admit`; who is refused by the ledger of another process is told whose it is."""
+    try:
+        return session.store.admit(entry)
+    except (SkdpError, ValueError) as error:
+        if session.joined:
+            who = f"process {session.pid}" if session.pid else "a process"
+            where = "" if session.host == host() else " of another machine"
+            error.args = (
+                f"{error}. This ledger was opened by {who}{where}, which this process ({os.getpid()}) was started by "
+                "or got work from; where what is fitted here has nothing to do with it, skdp.PrivacyLedger.leave() "
+                "ends that",
+            )
+        raise
 
 
 def settle(stores: Iterable[LedgerStore], name: str, executed: Mapping[str, int]) -> None:

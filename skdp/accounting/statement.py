@@ -18,7 +18,14 @@ from skdp.accounting.events_json import event_from_dict, event_to_dict
 from skdp.accounting.ledger_filter import RENYI_FILTER, are_sound
 from skdp.accounting.queries import QueryLine, query_lines
 from skdp.accounting.relations import check_adjacency
-from skdp.accounting.statement_lines import CAVEATS, STANDARD_ASSUMPTIONS, caveats, count_line, unique
+from skdp.accounting.statement_lines import (
+    CAVEATS,
+    STANDARD_ASSUMPTIONS,
+    caveats,
+    count_line,
+    standard_assumptions,
+    unique,
+)
 from skdp.accounting.statement_text import round_up
 from skdp.accounting.versions import versions
 from skdp.contract import Charge
@@ -272,7 +279,7 @@ class PrivacyStatement:
             delta_fail=charge.delta_fail,
             split=charge.split,
             public=unique((count_line(charge.adjacency, charge.unit, int(n)), *public)),
-            assumptions=unique((*STANDARD_ASSUMPTIONS, *assumptions)),
+            assumptions=unique((*standard_assumptions(charge.unit), *assumptions)),
             warnings=caveats(claim, reproducible_noise, warnings),
             versions=versions(),
             reproducible_noise=reproducible_noise,

@@ -5,11 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from skdp.contract import PERSON
+
 STANDARD_ASSUMPTIONS = (
     "each row of X was computed from that record alone and from public values",
     "so was y, and no scaler, imputer, encoder or feature selection was fitted on these rows unless it is charged here",
     "each person has one row, or else the guarantee is per row: one person with several rows is protected less",
 )
+OF_PERSONS = "a person has no more rows than the other assumptions say"
+
+
+def standard_assumptions(unit: str) -> tuple[str, ...]:
+    """What every statement about this unit rests on."""
+    return (*STANDARD_ASSUMPTIONS[:2], OF_PERSONS) if unit == PERSON else STANDARD_ASSUMPTIONS
+
+
 CAVEATS = (
     "noise is drawn in floating point and not from a cryptographically secure generator; the guarantee is "
     "that of the mechanism in real arithmetic, and running times are not covered",
@@ -40,7 +50,8 @@ def caveats(epsilon: float, reproducible: bool, warnings: Iterable[str]) -> tupl
 
 def count_line(adjacency: str, unit: str, n: int) -> str:
     """The number of units, which every statement names as public."""
-    return f"the {'declared number' if adjacency == 'add-remove' else 'number'} of {unit}s, n = {n}"
+    counted = "rows (persons, who are no more, were not counted)" if unit == PERSON else f"{unit}s"
+    return f"the {'declared number' if adjacency == 'add-remove' else 'number'} of {counted}, n = {n}"
 
 
 def unique(lines: Iterable[str]) -> tuple[str, ...]:

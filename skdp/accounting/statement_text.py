@@ -155,7 +155,7 @@ def figures(statement: PrivacyStatement) -> Iterator[tuple[str, str]]:
         yield "executed part", f"epsilon {round_up(statement.executed_epsilon)}, {PLANNED}"
     if statement.target_epsilon is not None:
         yield "ceiling" if statement.orders else "asked for", f"epsilon {statement.target_epsilon:g}"
-    yield f"{statement.unit}s", f"{statement.n}"
+    yield "rows" if statement.unit == PERSON else f"{statement.unit}s", f"{statement.n}"
     yield "mechanism", _mechanism(statement)
     if statement.net:
         yield "net", statement.net

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import distributed as dist
@@ -76,7 +75,7 @@ def process_group(timeout: float = 600.0, backend: str | None = None) -> Iterato
             yield ranks
     except BaseException as error:
         if ranks is not None:
-            ranks.report(error)
+            ranks.report(error, in_words=False)  # of the user's own code, perhaps about rows
         raise
     finally:
         if ours:
@@ -102,8 +101,10 @@ def _join(timeout: float, backend: str | None) -> Ranks:
     control = dist.new_group(backend="gloo", timeout=limit)
     local = int(os.environ.get("LOCAL_RANK", rank))
     gpu = torch.cuda.is_available() and dist.is_nccl_available() and local < torch.cuda.device_count()
-    own: list[Any] = [None] * size
-    dist.all_gather_object(own, gpu, group=control)
+    flags = torch.zeros(size, dtype=torch.int64)
+    flags[rank] = gpu
+    dist.all_reduce(flags, group=control)
+    own = flags.bool().tolist()
     if backend == "nccl" and not all(own):
         raise ValueError(f"backend='nccl': rank {own.index(False)} has no GPU of its own; use backend='gloo'")
     device = None

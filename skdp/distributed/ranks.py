@@ -8,6 +8,7 @@ a program hear so in the place of waiting for each other.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 import zlib
@@ -25,6 +26,7 @@ from skdp.exceptions import RankFailureError
 __all__ = ["Ranks"]
 
 _FINE, _STOP, _FAILED = 0, 1, 2
+_LONGEST_TEXT = 64 << 20
 
 
 class Ranks:
@@ -61,6 +63,19 @@ class Ranks:
         self._control, self._device, self._store = control, device, store
         self._broken = ""
         self._stop = False
+        self._plain = False
+
+    @contextlib.contextmanager
+    def strangers(self) -> Iterator[None]:
+        """While ranks are of several owners: only JSON and numbers are exchanged, and no error text of one of them.
+
+        What others send is then data and never code, and what one rank says about its rows stays there.
+        """
+        self._plain = True
+        try:
+            yield
+        finally:
+            self._plain = False
 
     @property
     def leads(self) -> bool:
@@ -103,7 +118,7 @@ class Ranks:
             self._stop = False
             raise _known(KeyboardInterrupt("the ranks stop together"))
         if not together:
-            places = self._gather(place)
+            places = self._gather_json(place)
             said = "; ".join(f"rank {rank}: {what or 'at the end of a fit'}" for rank, what in enumerate(places))
             raise RankFailureError(
                 f"the ranks are not at the same place ({said}): all must make the same calls in the same order, inside "
@@ -126,19 +141,24 @@ class Ranks:
             with contextlib.suppress(KeyboardInterrupt):
                 self.roll_call()
 
-    def report(self, error: BaseException) -> None:
-        """Make an error of this rank known to the others, who raise at their next exchange; once per error."""
+    def report(self, error: BaseException, *, in_words: bool = True) -> None:
+        """Make an error of this rank known to the others, who raise at their next exchange; once per error.
+
+        What it says travels only `in_words`, and never between `strangers`: it may quote rows.
+        """
         if isinstance(error, RankFailureError) or _is_known(error) or self._broken:
             return
         _known(error)
         self._stop = False
         with contextlib.suppress(RankFailureError):
             self._meet(_FAILED, "")
-            self._gather(f"{type(error).__name__}: {error}")
+            aloud = in_words and not self._plain
+            said = f"{type(error).__name__}: {error}" if aloud else f"{type(error).__name__}, see its own output"
+            self._gather_json(said)
 
     def _raise_reported(self) -> NoReturn:
         self._stop = False
-        reports = self._gather(None)
+        reports = self._gather_json(None)
         rank, report = next((rank, report) for rank, report in enumerate(reports) if report is not None)
         raise RankFailureError(f"rank {rank} failed: {report}", rank=rank)
 
@@ -187,10 +207,31 @@ class Ranks:
                     raise _known(ValueError(message))
 
     def _gather(self, thing: Any) -> list[Any]:
+        if self._plain:
+            return self._gather_json(thing)
         everything: list[Any] = [None] * self.size
         with self._speaking():
             dist.all_gather_object(everything, thing, group=self._control)
         return everything
+
+    def _gather_json(self, thing: Any) -> list[Any]:
+        """What can be written as JSON; tuples come back as lists."""
+        text = json.dumps(thing).encode()
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(text)
+        with self._speaking():
+            dist.all_reduce(lengths, group=self._control)
+            if int(lengths.max()) > _LONGEST_TEXT:
+                raise RuntimeError(f"a rank would send {int(lengths.max())} bytes of text")
+            own = torch.zeros(int(lengths.max()), dtype=torch.uint8)
+            own[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+            parts = [torch.empty_like(own) for _ in range(self.size)]
+            dist.all_gather(parts, own, group=self._control)
+        texts = [bytes(part[:length].numpy()) for part, length in zip(parts, lengths.tolist(), strict=True)]
+        try:
+            return [json.loads(each) for each in texts]
+        except (ValueError, RecursionError):
+            raise RankFailureError("a rank sent something that is no JSON") from None
 
     # ------------------------------------------------------------------ sums
     def sum(self, numbers: np.ndarray | float) -> np.ndarray:

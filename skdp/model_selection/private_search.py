@@ -21,6 +21,7 @@ from skdp.contract import Charge, Public
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.best_model import BestModelMixin
 from skdp.model_selection.search_price import (
+    check_candidate,
     check_search,
     check_thresholds,
     check_tunable,
@@ -58,7 +59,7 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         Its own ``epsilon`` is not used.
     param_distributions : dict or list of dicts
         As for `sklearn.model_selection.RandomizedSearchCV`: lists or distributions by parameter. Every trial draws
-        anew, so candidates may repeat.
+        anew, so candidates may repeat. Values that are estimators, such as whole steps, are given as lists.
     epsilon : float, default=1.0
         Budget of the whole search, the released model included.
     delta : float or "auto", default="auto"
@@ -128,8 +129,9 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
     How long the search took is not covered: it tells something about the number of trials, so keep it to yourself. The
     number of tasks in other processes tells nothing: each gets one, however many trials there are. Who operates a
     cluster sees more than that; the statement names it.
-    Warnings and printed output of trials are suppressed, callbacks are refused, and an interrupted search releases
-    nothing and stays charged.
+    Warnings and printed output of trials are suppressed. Callbacks, noise seeds and whatever else would show a trial
+    are refused, also inside of values that are estimators themselves; for that these have to be listed. An interrupted
+    search releases nothing and stays charged.
 
     Examples
     --------
@@ -264,7 +266,9 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         paid = self._charge(template, public, 1.0)
         for name, value in candidates.listed():
             check_tunable(name)
-            check_thresholds(self._charge(clone(template).set_params(**{name: value}), public, 1.0), paid)
+            candidate = clone(template).set_params(**{name: value})
+            check_candidate(name, candidate)
+            check_thresholds(self._charge(candidate, public, 1.0), paid)
 
     # ------------------------------------------------------------------ parts
     def _template(self, delta: float, y: Any) -> Any:

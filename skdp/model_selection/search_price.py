@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from sklearn.base import clone, is_regressor
@@ -15,6 +16,7 @@ from skdp.model_selection.backends import on_cluster
 from skdp.model_selection.row_scores import ROW_SCORES
 
 __all__ = [
+    "check_candidate",
     "check_search",
     "check_thresholds",
     "check_tunable",
@@ -52,14 +54,7 @@ def check_search(search: Any) -> None:
         raise ValueError(f"validation_size={search.validation_size!r} must lie strictly between 0 and 1")
     if isinstance(search.scoring, str) and search.scoring not in ROW_SCORES:
         raise ValueError(f"scoring={search.scoring!r} must be one of {', '.join(ROW_SCORES)}, or a function of its own")
-    for name, value in params.items():
-        leaf = name.rpartition("__")[2]
-        if leaf == "adjacency" and value != "zero-out":
-            raise ValueError(f"{name}={value!r}: the bound on a search holds for adjacency='zero-out' alone")
-        if leaf in ("callbacks", "warm_start") and value:
-            raise ValueError(f"{name}={value!r}: trials are secret, so nothing may watch or remember them")
-        if leaf == "insecure_noise_seed" and value is not None:
-            raise ValueError(f"{name}={value!r}: trials need noise of their own; leave it at None")
+    _check_secret(params)
     check_random_state(search.random_state)
 
 
@@ -67,6 +62,36 @@ def check_tunable(name: str) -> None:
     """Refuse to tune what trials have in common."""
     if name.rpartition("__")[2] in _NOT_TUNABLE:
         raise ValueError(f"param_distributions: {name!r} cannot be tuned; trials are secret and cost alike")
+
+
+def check_candidate(name: str, candidate: Any) -> None:
+    """Refuse a value that brings what cannot be tuned inside of it, as a whole step of a pipeline may.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter that has the value.
+    candidate : estimator
+        A trial with that value.
+
+    Raises
+    ------
+    ValueError
+    """
+    _check_secret(candidate.get_params(), f"param_distributions: a value of {name!r} has ", silent=True)
+
+
+def _check_secret(params: Mapping[str, Any], where: str = "", silent: bool = False) -> None:
+    """Refuse parameters of a trial, at any depth, that would show it, or that no bound covers."""
+    watching = ("callbacks", "warm_start", "verbose") if silent else ("callbacks", "warm_start")
+    for name, value in params.items():
+        leaf = name.rpartition("__")[2]
+        if leaf == "adjacency" and value != "zero-out":
+            raise ValueError(f"{where}{name}={value!r}: the bound on a search holds for adjacency='zero-out' alone")
+        if leaf in watching and value:
+            raise ValueError(f"{where}{name}={value!r}: trials are secret, so nothing may watch or remember them")
+        if leaf == "insecure_noise_seed" and value is not None:
+            raise ValueError(f"{where}{name}={value!r}: trials need noise of their own; leave it at None")
 
 
 def check_thresholds(charge: Charge, paid: Charge) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -47,14 +48,28 @@ class Candidates:
         return next(iter(ParameterSampler(self.spaces, 1, random_state=np.random.RandomState(seed))))
 
     def listed(self) -> list[tuple[str, Any]]:
-        """Every parameter with each of its values, or with one that its distribution gives."""
+        """Every parameter with each of its values, or with one that its distribution gives.
+
+        Raises
+        ------
+        ValueError
+            A distribution gives estimators: those that it did not give here could not be checked, and a trial that
+            refused one could not say so.
+        """
         spaces = [self.spaces] if isinstance(self.spaces, Mapping) else self.spaces
-        return [
-            (name, value)
-            for space in spaces
-            for name, values in space.items()
-            for value in (values if hasattr(values, "__len__") else [values.rvs(random_state=0)])
-        ]
+        return [(name, value) for space in spaces for name, values in space.items() for value in _values(name, values)]
+
+
+def _values(name: str, values: Any) -> Iterable[Any]:
+    if hasattr(values, "__len__"):
+        return values
+    value = values.rvs(random_state=0)
+    if hasattr(value, "get_params"):
+        raise ValueError(
+            f"param_distributions: {name!r} has a distribution over estimators; list them, for what is in them is "
+            "checked before anything is spent"
+        )
+    return [value]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +109,10 @@ class Trials:
         """
         secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(secrets.randbits(256), pool_size=8)))
         count = draw_trials(secret, mean, shape)
-        draws = [(candidates.draw(secret), self.noise * secret.standard_normal()) for _ in range(count)]
+        # Among equal scores, which public rows without noise make likely, chance decides: not which trial ended first.
+        draws = [
+            (candidates.draw(secret), self.noise * secret.standard_normal(), secret.random()) for _ in range(count)
+        ]
         with at_home(n_jobs), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             jobs = effective_n_jobs(n_jobs)
@@ -103,7 +121,8 @@ class Trials:
             found = Parallel(jobs, batch_size=1)(
                 delayed(_best_of)(empty, draws[share::jobs], X, y, X_score, y_score) for share in range(jobs)
             )
-            return max(filter(None, found), key=lambda trial: trial[0], default=None)
+        best = max(filter(None, found), key=itemgetter(0), default=None)
+        return None if best is None else best[1]
 
     def run(self, params: dict[str, Any], noise: float) -> tuple[float, Any, dict[str, Any]]:
         """Train and score one candidate: its noisy score, model and parameters."""
@@ -124,6 +143,10 @@ class Trials:
 
 
 def _best_of(trials: Trials, draws: list[tuple], X: Any, y: Any, X_score: Any, y_score: Any) -> tuple | None:
-    """The best of some of the trials; None where there are none."""
+    """Rank and result of the best of some of the trials; None where there are none.
+
+    A rank is the score, and a secret random number that orders equal scores.
+    """
     trials = replace(trials, rows=((X, y), (X_score, y_score)))
-    return max((trials.run(*draw) for draw in draws), key=lambda trial: trial[0], default=None)
+    results = ((trials.run(params, noise), tie) for params, noise, tie in draws)
+    return max((((result[0], tie), result) for result, tie in results), key=itemgetter(0), default=None)

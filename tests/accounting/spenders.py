@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import tempfile
+
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import Callback
 
 from skdp.contract import Charge, Gaussian, Poisson, Touch, drive
+from skdp.exceptions import BudgetExceededError
 from skdp.releases import Spending, class_counts_queries
 
 
@@ -59,3 +64,25 @@ class Majority(ClassifierMixin, Spending):
 def make_and_fit(X, y):
     """A task of a worker that is handed no estimator."""
     Majority(50.0).fit(X, y)
+
+
+def fit_in_a_child(X, y):
+    """The same in a process that this one starts, which is told nothing."""
+    child = multiprocessing.get_context("spawn").Process(target=make_and_fit, args=(X, y))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def in_other_folders(folder):
+    """Take away what a worker's environment might have told, and its folder for temporary files."""
+    os.environ.pop("SKDP_LEDGERS", None)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+
+
+def refusal(X, y):
+    """What a ledger says to a fit that spends much; None where it is not refused."""
+    try:
+        Majority(1.0).fit(X, y)
+    except BudgetExceededError as error:
+        return str(error)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
+import json
+import multiprocessing
+import os
 import pickle
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +23,17 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
-from spenders import Majority, StopAt, make_and_fit
+from spenders import (
+    Majority,
+    StopAt,
+    fit_in_a_child,
+    in_other_folders,
+    make_and_fit,
+    refusal,
+)
 
 import skdp
-from skdp.accounting import ledger_sessions
+from skdp.accounting import ledger_sessions, notice_board
 from skdp.callbacks import FitCheckpoint
 from skdp.exceptions import BudgetExceededError
 from skdp.preprocessing import DPFeatureRelease
@@ -98,6 +113,79 @@ def test_workers_that_were_there_before_hear_of_a_ledger_though_no_estimator_tra
     assert list(ledger.table()["key"].fillna("")) == [""] * 4 + ["A"] * 4
     Parallel(2)([delayed(make_and_fit)(X, Y)] * 4)
     assert len(ledger.table()) == 8
+
+
+needs_boards = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="nothing tells who started whom")
+
+
+@needs_boards
+def test_workers_of_a_fork_server_and_their_own_workers_hear_of_a_ledger(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    elsewhere = functools.partial(in_other_folders, str(tmp_path))
+    with ProcessPoolExecutor(1, context, initializer=elsewhere) as before:
+        before.submit(make_and_fit, X, Y).result()
+        with skdp.PrivacyLedger(delta=1e-6) as ledger:
+            before.submit(make_and_fit, X, Y).result()  # the server is its parent process, and began before the ledger
+            assert len(ledger.table()) == 1
+            with ledger.disjoint("A"), ProcessPoolExecutor(1, context) as new:
+                new.submit(make_and_fit, X, Y).result()
+                assert len(ledger.table()) == 2
+            before.submit(fit_in_a_child, X, Y).result()  # which starts anew
+        assert list(ledger.table()["key"].fillna("")) == ["", "A", ""]
+        before.submit(make_and_fit, X, Y).result()
+        assert len(ledger.table()) == 3
+
+
+def test_who_joins_a_ledger_passes_it_on_without_any_board(tmp_path, monkeypatch):
+    """A process whose environment is its own joins by an estimator; what it starts finds the ledger."""
+    monkeypatch.setattr(notice_board, "read_ancestors", tuple)
+    monkeypatch.setattr(ledger_sessions, "_OPEN", [])
+    with skdp.PrivacyLedger(delta=1e-6, path=tmp_path / "l") as ledger:
+        token = ledger_sessions.tokens()[0]
+        monkeypatch.delenv("SKDP_LEDGERS")
+        ledger_sessions._OPEN.clear()  # as in another process
+        ledger_sessions.join([token], weak=False)
+        assert [found[0] for found in json.loads(os.environ["SKDP_LEDGERS"])] == [token.session]
+        ledger_sessions._OPEN[:] = ledger._sessions
+
+
+@needs_boards
+def test_who_is_charged_for_another_process_is_told_and_can_leave():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as service:
+        assert service.submit(refusal, X, Y).result() is None
+        with skdp.PrivacyLedger(0.05, 1e-6) as ledger:
+            told = service.submit(refusal, X, Y).result()
+            assert f"opened by process {os.getpid()}" in told and "PrivacyLedger.leave()" in told
+            service.submit(skdp.PrivacyLedger.leave).result()
+            assert service.submit(refusal, X, Y).result() is None
+            with ledger.disjoint("A"):  # more news of the same ledger
+                assert service.submit(refusal, X, Y).result() is None
+                service.submit(fit_in_a_child, X, Y).result()
+            with pytest.raises(BudgetExceededError) as own:
+                Majority(1.0).fit(X, Y)
+            assert "opened by process" not in str(own.value)
+        assert ledger.table().empty
+
+
+@needs_boards
+def test_boards_are_private_and_name_when_a_process_began(monkeypatch):
+    notice_board.post("news")
+    try:
+        child = [sys.executable, "-c", "from skdp.accounting.notice_board import *; print(read_ancestors())"]
+        asked = subprocess.run(child, capture_output=True, text=True, env={**os.environ, "TMPDIR": "/nowhere"})
+        assert "'news'" in asked.stdout
+        boards = [
+            folder / f"{os.getpid()}-{notice_board._process(os.getpid())[1]}" for folder in notice_board._folders()
+        ]
+        assert boards and all(board.exists() and not board.parent.stat().st_mode & 0o077 for board in boards)
+    finally:
+        notice_board.post(None)
+    assert not any(board.exists() for board in boards)
+    monkeypatch.setattr(notice_board, "_process", lambda pid: None)  # a number alone may be another process later
+    before = {path for board in boards for path in board.parent.iterdir()}
+    notice_board.post("news")
+    assert {path for board in boards for path in board.parent.iterdir()} - before == set()
+    assert notice_board.read_ancestors() == ()
 
 
 def test_nets_and_releases_are_charged():

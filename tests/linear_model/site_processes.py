@@ -36,7 +36,13 @@ def own(ranks, *arrays):
 
 
 def model(**changed):
-    given = {"classes": [0, 1], "rounds": ROUNDS, "engine": "torch.distributed", "insecure_noise_seed": 7}
+    given = {
+        "classes": [0, 1],
+        "rounds": ROUNDS,
+        "engine": "torch.distributed",
+        "insecure_noise_seed": 7,
+        "feature_bounds": (-1, 1),
+    }
     return DPADMMClassifier(**given | changed)
 
 
@@ -106,12 +112,28 @@ def schemas(ranks, folder):
         "classes": lambda: model(classes=[0, 1, 2] if odd else [0, 1]).fit(X, y),
         "no classes": lambda: model(classes=None).fit(X, y),
         "clip": lambda: model(max_grad_norm=2.0 if odd else 1.0).fit(X, y),
-        "kind": lambda: (DPADMMRegressor(engine="torch.distributed", y_bounds=(0, 1)) if odd else model()).fit(X, y),
+        "kind": lambda: (
+            DPADMMRegressor(engine="torch.distributed", feature_bounds=(-1, 1), y_bounds=(0, 1)) if odd else model()
+        ).fit(X, y),
         "twice": lambda: model(site="north").fit(X, y),
         "groups": lambda: model().fit(X, y, groups=np.zeros(len(X))),
         "NaN": lambda: model().fit(np.where(odd, np.nan, X), y),
+        "a secret": lambda: model().fit(pd.DataFrame({"age": ["John Smith"] * len(X)}) if odd else X[:, :1], y),
     }
     return {name: raised(call) for name, call in tries.items()}
+
+
+def pickles(ranks, folder):
+    """How many exchanges of a fit unpickle what others sent."""
+    import torch.distributed as dist
+
+    seen, real = [], dist.all_gather_object
+    dist.all_gather_object = lambda *args, **kwargs: seen.append(args) or real(*args, **kwargs)
+    try:
+        model().fit(*own(ranks, *table()))
+    finally:
+        dist.all_gather_object = real
+    return len(seen)
 
 
 def odd_sites(ranks, folder):
@@ -173,7 +195,7 @@ def remember(folder):
     site.Site.finish = noted
 
 
-QUICK = [silent, seeded, budgets, ledgers, crossing, schemas, odd_sites]
+QUICK = [silent, seeded, budgets, ledgers, crossing, pickles, schemas, odd_sites]
 
 
 def main(names, folder):

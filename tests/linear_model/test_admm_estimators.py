@@ -122,6 +122,7 @@ WRONG = [
     ({"epsilon": None}, "set exactly one of them"),
     ({"class_weight": "balanced"}, "class_weight='balanced'"),
     ({"feature_bounds": "private"}, "feature_bounds='private'"),
+    ({"feature_bounds": None}, "feature_bounds=None"),
     ({"max_grad_norm": math.inf}, "max_grad_norm=inf"),
     ({"adjacency": "add-remove"}, "n_public"),
 ]
@@ -145,7 +146,7 @@ def test_wrong_groups(groups, match):
     with pytest.raises(ValueError, match=match):
         DPADMMClassifier(feature_bounds=BOUNDS, classes=["old", "young"]).fit(X, y, groups=groups)
     with pytest.raises(ValueError, match="both given"):
-        DPADMMClassifier(classes=["old", "young"], n_agents=2).fit(X, y, groups=np.zeros(600))
+        DPADMMClassifier(classes=["old", "young"], feature_bounds=BOUNDS, n_agents=2).fit(X, y, groups=np.zeros(600))
 
 
 def test_regressors_say_what_bounds_they_need():
@@ -172,6 +173,6 @@ def test_warnings_are_given_and_stated():
 def test_the_number_of_rows_may_be_declared():
     X, y = table()
     model = DPADMMClassifier(
-        adjacency="add-remove", n_public=500, feature_bounds=BOUNDS, classes=["old", "young"], n_agents=4, rounds=5
-    ).fit(X, y)
+        adjacency="add-remove", n_public=500, feature_bounds=BOUNDS, classes=["old", "young"], rounds=5
+    ).fit(X, y, groups=np.arange(600) % 4)
     assert model.privacy_.n == 500 and {s.n for s in model.privacy_by_site_.values()} == {125}

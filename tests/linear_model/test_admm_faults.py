@@ -17,7 +17,8 @@ from skdp import PrivacyLedger
 from skdp.exceptions import ProtocolError
 from skdp.linear_model import DPADMMClassifier
 from skdp.linear_model.admm import Site
-from skdp.linear_model.admm.messages import Reply, read_message
+from skdp.linear_model.admm.messages import Call, Reply, read_message
+from skdp.linear_model.admm.store import SiteStore
 
 SITE = """
 import os, signal, sys
@@ -124,11 +125,109 @@ def test_a_stored_reply_is_sent_again_byte_by_byte(tmp_path):
         assert site.settle().steps == 5
         assert len(ledger.table()) == 1, "however often it went on, it is one charge"
     assert store.stat().st_mode & 0o077 == 0
-    with pytest.raises(ProtocolError, match="belongs to site 'a'"):
+    with pytest.raises(ProtocolError, match=r"rounds \(5, now 6\)"):
         Site(terms(sites=1, rounds=6), rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+    other = rows(seed=1)
+    with pytest.raises(ProtocolError, match="other things than now: the rows"):
+        Site(agreed, other, np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+    with pytest.raises(ProtocolError, match="there is no folder"):
+        Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=tmp_path / "none" / "a.json")
     store.write_bytes(b"{}")
     with pytest.raises(ProtocolError, match="no file of a site"):
         opened()
+
+
+def test_a_reply_that_could_not_be_stored_is_never_sent(tmp_path, monkeypatch):
+    """A full disk: the round that was drawn is not sent; when the site goes on it is drawn anew, and sent once."""
+    agreed, store = terms(sites=1, rounds=6), tmp_path / "site.json"
+
+    def opened():
+        return Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+
+    site = opened()
+    coordinator = joined(agreed, [site])
+    play(coordinator, [site], rounds=2)
+    call, write = coordinator.call(), SiteStore.write
+
+    def full(self, *args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(SiteStore, "write", full)
+    with pytest.raises(OSError, match="no space"):
+        site.answer(call)
+    monkeypatch.setattr(SiteStore, "write", write)
+    with pytest.raises(ProtocolError, match="could not be stored"):
+        site.answer(call)
+    site.close()
+    again = opened()
+    play(coordinator, [again])
+    assert again.settle().steps == 6
+
+
+def test_a_crash_before_the_first_reply_costs_nothing(tmp_path):
+    agreed, store = terms(sites=1, rounds=4), tmp_path / "site.json"
+    for _ in range(3):
+        site = Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+        coordinator = joined(agreed, [site])
+        site.begin(coordinator.call())
+        site.close()  # as a killed process would
+    site = Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+    play(coordinator, [site])
+    assert site.settle().steps == 4
+
+
+@pytest.mark.parametrize("late", [[3], list(range(2, 20))], ids=["one", "many"])
+def test_late_replies_leave_the_optimum_where_it_is(late):
+    """One site's replies come after the round is over: noise-free, the same end as with none late."""
+    agreed = terms(sites=2, rounds=400)
+    prompt = sites(agreed, rows())
+    best = play(joined(agreed, prompt), prompt).consensus.model
+    members = sites(agreed, rows())
+    coordinator = joined(agreed, members, staleness=3)
+    for k in range(1, 401):
+        call = coordinator.call()
+        coordinator.receive(members[0].answer(call))
+        reply = members[1].answer(call)
+        if k not in late:
+            coordinator.receive(reply)
+        coordinator.advance()
+        if k in late:
+            coordinator.receive(reply)
+    np.testing.assert_allclose(coordinator.consensus.model, best, atol=1e-9)
+
+
+def test_a_lost_reply_is_asked_for_again():
+    agreed = terms(sites=2, rounds=10)
+    members = sites(agreed, rows(), epsilon=5.0)
+    coordinator = joined(agreed, members, staleness=3)
+    call = coordinator.call()
+    coordinator.receive(members[0].answer(call))
+    members[1].answer(call)  # lost
+    coordinator.advance()
+    call = coordinator.call()
+    coordinator.receive(members[0].answer(call))
+    reply = members[1].answer(call)
+    with pytest.raises(ProtocolError, match=r"send call\(1\) again"):
+        coordinator.receive(reply)
+    coordinator.receive(members[1].answer(coordinator.call(1)))
+    coordinator.receive(reply)
+    coordinator.advance()
+    play(coordinator, members)
+    assert [site.settle().steps for site in members] == [10, 10]
+
+
+def test_a_task_is_drawn_once_and_an_abandoned_one_is_spent():
+    (site,) = sites(terms(sites=1, rounds=6), rows(), epsilon=1.0)
+    coordinator = joined(site.terms, [site])
+    call = coordinator.call()
+    task = site.begin(call)
+    assert site.begin(call) is task and task.run() is task.run()
+    later = Call(site.terms.digest, 2, np.zeros((1, 5))).to_bytes()
+    other = site.begin(later)
+    with pytest.raises(ProtocolError, match="not the task"):
+        site.finish(task, task.run())
+    site.finish(other, other.run())
+    assert site.settle().steps == 2
 
 
 def test_late_joiners_and_drop_outs():
@@ -173,14 +272,14 @@ def test_a_site_with_three_rows_and_one_with_one_class():
     y = (X[:, 0] > 0).astype(int)
     groups = np.where(y == 1, "ones", "zeros").astype(object)
     groups[:3] = "tiny"
-    model = DPADMMClassifier(epsilon=4.0, classes=[0, 1], rounds=60).fit(X, y, groups=groups)
+    model = DPADMMClassifier(epsilon=4.0, classes=[0, 1], rounds=60, feature_bounds=(-1, 1)).fit(X, y, groups=groups)
     assert model.score(X, y) > 0.9 and model.privacy_by_site_["tiny"].n == 3
 
 
 def test_nan_at_one_site_is_an_error_before_anything_is_spent_or_a_null_row():
     X, y = np.random.default_rng(0).uniform(-1, 1, size=(300, 2)), np.arange(300) % 2
     X[7, 1] = np.nan
-    model = DPADMMClassifier(epsilon=1.0, classes=[0, 1], rounds=5, n_agents=3)
+    model = DPADMMClassifier(epsilon=1.0, classes=[0, 1], rounds=5, n_agents=3, feature_bounds=(-1, 1))
     with pytest.raises(ValueError, match="contains NaN in column 1"):
         model.fit(X, y)
     assert not hasattr(model, "privacy_")
@@ -215,7 +314,7 @@ def test_a_round_that_failed_in_memory_can_be_tried_again(monkeypatch):
 def test_processes_of_joblib_give_the_same_numbers(tmp_path):
     X = np.random.default_rng(0).uniform(-1, 1, size=(600, 3))
     y = (X[:, 0] > 0).astype(int)
-    kwargs = {"classes": [0, 1], "rounds": 4, "n_agents": 3, "insecure_noise_seed": 3}
+    kwargs = {"classes": [0, 1], "rounds": 4, "n_agents": 3, "insecure_noise_seed": 3, "feature_bounds": (-1, 1)}
     here = DPADMMClassifier(**kwargs).fit(X, y)
     there = DPADMMClassifier(**kwargs, engine="joblib", n_jobs=2).fit(X, y)
     np.testing.assert_array_equal(here.coef_, there.coef_)

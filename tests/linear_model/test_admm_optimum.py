@@ -58,7 +58,7 @@ def best_objective(loss, penalty, X, targets, k):
 def fit(model, X, y, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotPrivateWarning)
-        return model.set_params(epsilon=math.inf).fit(X, y, **kwargs)
+        return model.set_params(epsilon=math.inf, feature_bounds=(-1, 1)).fit(X, y, **kwargs)
 
 
 def gap(model, loss, penalty, X, targets):

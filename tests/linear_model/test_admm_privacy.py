@@ -41,12 +41,12 @@ def exact(task):
     from dataclasses import replace
 
     touch = replace(task.query.touch, noise=None)
-    return replace(task, query=replace(task.query, touch=touch)).run()
+    return replace(task, query=replace(task.query, touch=touch), _total=None).run()
 
 
 def answered(site, call):
     task = site.begin(call)
-    return site.finish(exact(task))
+    return site.finish(task, exact(task))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
@@ -85,7 +85,7 @@ def test_noise_on_messages_has_the_stated_deviation_in_every_round():
         for k in range(1, 51):
             call = coordinator.call()
             task = site.begin(call)
-            sent = read_message(site.finish(task.run()), Reply, agreed)
+            sent = read_message(site.finish(task, task.run()), Reply, agreed)
             if k in samples:
                 told = read_message(call, Call, agreed)
                 twin = exact(task) / agreed.rows
@@ -94,7 +94,7 @@ def test_noise_on_messages_has_the_stated_deviation_in_every_round():
                 before = task.query.values[0].coef
                 noise = sent.model - _moved(agreed, before, twin, coordinator, told.round)
                 samples[k].append(noise.ravel())
-            coordinator.receive(Reply("a", agreed.digest, k, sent.model).to_bytes())
+            coordinator.receive(Reply("a", agreed.digest, k, k - 1, sent.model).to_bytes())
             coordinator.advance()
     for k, found in samples.items():
         std = multiplier * agreed.clip / (agreed.rows * (agreed.rho + agreed.inverse_step(k)))
@@ -147,7 +147,7 @@ def test_sampled_rounds_are_priced_as_poisson_gaussians_and_drawn_so():
     for _ in range(900):
         task = site.begin(coordinator.call())
         taken += bool(exact(task).any())
-        site.finish(np.zeros((1, 5)))
+        site.finish(task, np.zeros((1, 5)))
         coordinator.receive(site.answer(coordinator.call()))
         coordinator.advance()
     assert abs(taken - 90) < 6 * math.sqrt(900 * 0.1 * 0.9), "one row comes to its turn by chance; false alarm 2e-9"
@@ -165,7 +165,7 @@ def test_queries_depend_on_messages_alone():
         tasks = one.begin(call), two.begin(call)
         assert tasks[0].query.fingerprint() == tasks[1].query.fingerprint()
         noisy = tasks[0].run()
-        replies = one.finish(noisy), two.finish(noisy)
+        replies = one.finish(tasks[0], noisy), two.finish(tasks[1], noisy)
         assert replies[0] == replies[1]
         coordinator.receive(replies[0])
         coordinator.advance()
@@ -181,7 +181,7 @@ def test_a_hostile_coordinator_changes_neither_noise_nor_bound_nor_count(model):
         task = site.begin(Call(agreed.digest, k, sent).to_bytes())
         assert task.query.values[0].bound == agreed.clip and task.query.touch.noise.multipliers == (3.0,)
         assert np.linalg.norm(exact(task)) <= 240 * agreed.clip
-        site.finish(task.run())
+        site.finish(task, task.run())
     with pytest.raises(ProtocolError, match="20 rounds"):
         site.answer(Call(agreed.digest, 22, sent).to_bytes())
     assert site.answer(Call(agreed.digest, 21, sent).to_bytes()) is None
@@ -196,7 +196,7 @@ def table(n=1200):
 
 
 def model(**kwargs):
-    return DPADMMClassifier(**{"classes": [0, 1], "rounds": 10} | kwargs)
+    return DPADMMClassifier(**{"classes": [0, 1], "rounds": 10, "feature_bounds": (-1, 1)} | kwargs)
 
 
 def test_epsilon_is_the_total_and_does_not_depend_on_the_number_of_sites():
@@ -236,6 +236,11 @@ def test_a_ledger_is_told_once_and_refuses_before_a_row_is_read():
         with pytest.raises(BudgetExceededError):
             model(n_agents=4, epsilon=3.0).fit(X, y)
         assert len(ledger.table()) == 1
+    with PrivacyLedger(epsilon=3.0, delta=1e-4, unit="person") as ledger:
+        groups = np.arange(1200) % 3
+        fitted = model(max_sites_per_person=2, epsilon={"0": 0.5, "1": 0.4, "2": 0.1}).fit(X, y, groups=groups)
+    assert ledger.statement.epsilon >= fitted.privacy_.epsilon > 0.5
+    assert len(ledger.table()) == 1 and ledger.table()["queries"][0].count("10 queries") == 2
 
 
 def test_what_an_interrupted_fit_spent_is_stated(monkeypatch):
@@ -256,6 +261,23 @@ def test_what_an_interrupted_fit_spent_is_stated(monkeypatch):
     assert not hasattr(broken, "coef_")
     assert broken.privacy_.status == "interrupted" and broken.privacy_.steps == 4
     assert broken.privacy_.epsilon == pytest.approx(1.0, rel=1e-3)
+
+
+def test_one_row_more_may_move_no_other_to_another_site():
+    X, y = table()
+    with pytest.raises(ValueError, match="say by groups"):
+        model(adjacency="add-remove", n_public=1200, n_agents=4).fit(X, y)
+    stated = model(adjacency="add-remove", n_public=1200).fit(X, y, groups=np.arange(1200) % 4).privacy_
+    assert stated.adjacency == "add-remove"
+
+
+def test_warnings_of_one_site_are_not_said_of_another():
+    X, y = table()
+    groups = np.where(np.arange(1200) < 600, "careful", "open")
+    fitted = model(epsilon={"careful": 0.5, "open": math.inf}).fit(X, y, groups=groups)
+    by_site = fitted.privacy_by_site_
+    assert verify(by_site["careful"]).holds and not any("NOT PRIVATE" in w for w in by_site["careful"].warnings)
+    assert math.isinf(fitted.privacy_.epsilon) and any("NOT PRIVATE" in w for w in by_site["open"].warnings)
 
 
 def test_noise_is_fresh_unless_it_is_asked_for():

@@ -25,7 +25,10 @@ def pair(tmp_path_factory):
 
 
 def here(**changed):
-    return DPADMMClassifier(**{"classes": [0, 1], "rounds": ROUNDS, "n_agents": 2, "insecure_noise_seed": 7} | changed)
+    return DPADMMClassifier(
+        **{"classes": [0, 1], "rounds": ROUNDS, "n_agents": 2, "insecure_noise_seed": 7, "feature_bounds": (-1, 1)}
+        | changed
+    )
 
 
 def test_all_engines_give_the_same_numbers(pair):
@@ -66,7 +69,6 @@ EXPECTED = {
     "kind": "the kind of problem differs",
     "twice": "names that differ",
     "groups": "leave groups and n_agents out",
-    "NaN": "NaN",
 }
 
 
@@ -74,6 +76,19 @@ EXPECTED = {
 def test_unequal_schemas_are_named_on_all_sites(pair, what):
     for found in pair["schemas"]:
         assert found[what] is not None and EXPECTED[what] in found[what][1], found[what]
+
+
+@pytest.mark.parametrize("what", ["NaN", "a secret"])
+def test_what_is_wrong_with_rows_is_told_at_their_own_site(pair, what):
+    kind, told = pair["schemas"][1][what]
+    assert kind == "ValueError"
+    kind, others = pair["schemas"][0][what]
+    assert kind == "RankFailureError" and "rank 1 failed: ValueError, see its own output" in others
+    assert "John" not in others and "NaN" not in others and "rows" not in others.replace("Nothing", "")
+
+
+def test_nothing_that_sites_send_is_code(pair):
+    assert pair["pickles"] == (0, 0)
 
 
 def test_a_site_with_three_rows_of_one_class(pair):

@@ -34,8 +34,8 @@ def refit(fitted, X, y):
 
 
 def without_board():
-    """Make a worker as deaf as one whose parent process is not the client."""
-    notice_board.read_parents = lambda: None
+    """Make a worker as deaf as one that does not descend from the client."""
+    notice_board.read_ancestors = tuple
 
 
 def far_away():

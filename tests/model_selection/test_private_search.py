@@ -12,6 +12,7 @@ from dp_accounting.rdp import rdp_privacy_accountant
 from scipy import stats
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from skorch.callbacks import Callback
 
 from skdp import DPClassifier, DPRegressor
 from skdp.accounting import PrivacyStatement, verify
@@ -21,8 +22,8 @@ from skdp.exceptions import PlanViolationError, PrivacyLeakWarning, WeakPrivacyW
 from skdp.model_selection import DPSearchCV, search_trials
 from skdp.model_selection.search_trials import Candidates, Trials
 from skdp.model_selection.trials import draw_trials, gamma_of, probabilities
-from skdp.pipeline import make_private_pipeline
-from skdp.preprocessing import DPOneHotEncoder
+from skdp.pipeline import PrivatePipeline, make_private_pipeline
+from skdp.preprocessing import DPMinMaxScaler, DPOneHotEncoder
 
 FALSE_ALARM = 1e-6
 
@@ -253,6 +254,46 @@ def test_nothing_watches_a_trial_or_costs_what_no_bound_covers(data):
     pipe = make_private_pipeline(encoder, classifier(feature_bounds=None))
     with pytest.raises(ValueError, match="threshold"):
         search(pipe, {"dponehotencoder__categories": [None]}).fit(table, data[1])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"callbacks": [Callback()]}, {"insecure_noise_seed": 3}, {"verbose": 1}, {"warm_start": True}],
+    ids=lambda given: next(iter(given)),
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_candidate_that_is_a_whole_step_brings_in_nothing_that_watches(data, given, whole):
+    pipe = PrivatePipeline([("scaler", DPMinMaxScaler(feature_range=(-1, 1))), ("clf", classifier())])
+    sly = classifier(**given)
+    space = {"steps": [pipe.steps, [*pipe.steps[:-1], ("clf", sly)]]} if whole else {"clf": [classifier(), sly]}
+    found = search(pipe, space)
+    with pytest.raises(ValueError, match=f"a value of '{next(iter(space))}' has clf__{next(iter(given))}="):
+        found.fit(*data)
+    assert not hasattr(found, "_failed") and not hasattr(found, "_statement")
+
+
+def test_steps_can_be_candidates_where_they_are_listed(data):
+    class Steps:
+        def rvs(self, random_state=None):
+            return classifier()
+
+    pipe = PrivatePipeline([("scaler", DPMinMaxScaler(feature_range=(-1, 1))), ("clf", classifier())])
+    found = search(pipe, {"clf": [classifier(lr=0.5)]}, unchanged_share=0).fit(*data)
+    assert found.best_params_["clf"].lr == 0.5
+    with pytest.raises(ValueError, match="list them"):
+        search(pipe, {"clf": Steps()}).fit(*data)
+
+
+def test_chance_decides_among_equal_scores(data, monkeypatch):
+    """The tenth trial of ten wins in about every tenth search; it never did, as the first of them always won."""
+    monkeypatch.setattr(Trials, "run", lambda self, params, noise: (0.5, None, params))
+    monkeypatch.setattr(search_trials, "draw_trials", lambda *_: 10)
+    numbers = itertools.cycle(range(10))
+    monkeypatch.setattr(Candidates, "draw", lambda self, secret: next(numbers))
+    trials = Trials(None, None, None, 1.0, ((None, None), (None, None)), None, 0.0)
+    n = 1000
+    found = np.bincount([trials.best(Candidates({}, 0.5), 10.0, 0.0, None)[2] for _ in range(n)], minlength=10)
+    assert found.sum() == n and stats.chisquare(found).pvalue > FALSE_ALARM
 
 
 def test_the_statement_says_what_a_trial_takes_as_public(data):

@@ -118,6 +118,7 @@ def agree(
         average=float(average),
         adjacency=public.adjacency,
         delta=delta,
+        loudest=max((multiplier or 0.0 for multiplier in multipliers), default=0.0) or 1.0,
         **vars(numbers),
     )
 

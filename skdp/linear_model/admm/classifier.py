@@ -63,9 +63,9 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
         Chance of a row to take part in a round.
     average : float or "auto", default="auto"
         Share of the last rounds whose models are averaged.
-    feature_bounds : (low, high), array-like of shape (n_features, 2) or None, default=None
-        Public range of each column, the same at all sites, which is mapped to [-1, 1]. None takes values as they are,
-        which should then be of about that size.
+    feature_bounds : (low, high) or array-like of shape (n_features, 2)
+        Public range of each column, the same at all sites, which is mapped to [-1, 1]. A column with bounds (0, 1) of
+        its own counts as an indicator, and stays as it is.
     engine : {"local", "joblib", "torch.distributed"}, default="local"
         Whether this process looks at the rows of all sites, or processes of joblib do; or whether each process of a
         `skdp.distributed.process_group` is a site, that passes its own rows to `fit` and gets the common model.
@@ -122,7 +122,7 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
     >>> rng = np.random.default_rng(0)
     >>> X, hospital = rng.uniform(-1, 1, size=(6000, 3)), rng.integers(4, size=6000)
     >>> y = (X[:, 0] > X[:, 1]).astype(int)
-    >>> model = DPADMMClassifier(epsilon=1.0, classes=[0, 1]).fit(X, y, groups=hospital)
+    >>> model = DPADMMClassifier(epsilon=1.0, classes=[0, 1], feature_bounds=(-1, 1)).fit(X, y, groups=hospital)
     >>> model.score(X, y) > 0.9, model.privacy_.epsilon <= 1.0, sorted(model.privacy_by_site_)
     (True, True, ['0', '1', '2', '3'])
     """

@@ -115,8 +115,12 @@ class Coordinator:
 
     Notes
     -----
-    A dishonest site can do no more than rows that hold what it likes: a reply is refused where the gradient that
-    leads to it is longer than the clip norm times the site's number of rows, beyond what its noise explains.
+    A dishonest site can do little more than the rows that it says it has, which hold what it likes: a reply is refused
+    where the gradient that leads to it is longer than the clip norm times their number, beyond what noise explains. It
+    cannot say that it has more rows than the terms leave to it.
+
+    The coordinator follows every site's arithmetic, so it needs every reply that a site made. One that is late is taken
+    in when it comes; where one was lost, `receive` says which, and the site gives it again to the same call.
 
     Examples
     --------
@@ -146,7 +150,8 @@ class Coordinator:
         self.consensus = Consensus(terms)
         self._joins: dict[str, Join] = {}
         self._iterates: dict[str, Iterate] = {}
-        self._replies: dict[str, bytes] = {}
+        self._replies: dict[tuple[str, int], bytes] = {}
+        self._models: dict[int, np.ndarray] = {}  # that were sent, by round
 
     # ------------------------------------------------------------------ who takes part
     def admit(self, join: bytes) -> None:
@@ -160,11 +165,20 @@ class Coordinator:
         Raises
         ------
         ProtocolError
-            For a broken message, other terms, or a name that is taken by a site that said something else.
+            For a broken message, other terms, a name that is taken by a site that said something else, or more sites,
+            rows or noise than the terms have.
         """
         told = read_message(join, Join, self.terms)
         if told.site in self._joins and self._joins[told.site] != told:
             raise ProtocolError(f"there is a site {told.site!r} already, with other rows or noise: names must differ")
+        joined = self._joins | {told.site: told}
+        rows = sum(each.rows for each in joined.values())
+        if len(joined) > self.terms.sites or rows > self.terms.rows or told.multiplier > self.terms.loudest:
+            raise ProtocolError(
+                f"site {told.site!r} would make {len(joined)} sites with {rows} rows, at a noise multiplier of "
+                f"{told.multiplier:.4g}; the terms have {self.terms.sites}, {self.terms.rows} and up to "
+                f"{self.terms.loudest:.4g}"
+            )
         self._joins[told.site] = told
         self._iterates.setdefault(told.site, Iterate(self.terms))
 
@@ -184,12 +198,25 @@ class Coordinator:
         return [name for name, iterate in self._iterates.items() if iterate.round < self.round]
 
     # ------------------------------------------------------------------ rounds
-    def call(self) -> bytes:
-        """The message to all sites that asks for this round, or hands over the last model."""
-        return Call(self.terms.digest, self.round, self.consensus.model).to_bytes()
+    def call(self, round: int | None = None) -> bytes:
+        """The message to all sites that asks for this round, or hands over the last model.
+
+        Parameters
+        ----------
+        round : int, optional
+            An earlier one: the call that was made then, for a site whose reply to it was lost.
+
+        Returns
+        -------
+        bytes
+        """
+        if round is not None and round not in self._models:
+            raise ProtocolError(f"round {round} was not called for")
+        model = self._models.setdefault(self.round, self.consensus.model) if round is None else self._models[round]
+        return Call(self.terms.digest, self.round if round is None else round, model).to_bytes()
 
     def receive(self, reply: bytes) -> None:
-        """Take in a site's reply to this round's call; the same bytes again change nothing.
+        """Take in a site's reply to this round's call, or a late one; the same bytes again change nothing.
 
         Parameters
         ----------
@@ -199,24 +226,30 @@ class Coordinator:
         Raises
         ------
         ProtocolError
-            For a reply that is broken, of an unknown site, of another round, a second and different one, or longer than
-            the site's rows and noise explain. The round goes on as if it had not come.
+            For a reply that is broken, of an unknown site, to no call, a second and different one, one that follows a
+            reply which is missing here, or longer than the site's rows and noise explain. The round goes on as if it
+            had not come.
         """
         told = read_message(reply, Reply, self.terms)
         if told.site not in self._joins:
             raise ProtocolError(f"site {told.site!r} has not joined")
-        if self._replies.get(told.site) == bytes(reply):
+        if self._replies.get((told.site, told.round)) == bytes(reply):
             return
         iterate = self._iterates[told.site]
-        if told.round != self.round or iterate.round >= self.round:
+        if told.round not in self._models or told.round <= iterate.round:
             raise ProtocolError(
                 f"site {told.site!r} replies to round {told.round}, but round {self.round} is asked for, and it has "
-                f"replied up to {iterate.round}: the message is late, was replayed, or says something else"
+                f"replied up to {iterate.round}: the message was replayed, or says something else"
             )
-        heard = iterate.heard(self.consensus.model)
-        self._check_length(told, np.linalg.norm(heard.gradient_to(told.model, told.round)))
+        if told.after != iterate.round:
+            raise ProtocolError(
+                f"site {told.site!r} replies to round {told.round} after round {told.after}, but its last reply here "
+                f"is to round {iterate.round}: send call({told.after}) again, and take in the answer before this"
+            )
+        heard = iterate.heard(self._models[told.round])
+        self._check_length(told, float(np.linalg.norm(heard.gradient_to(told.model, told.round))))
         self._iterates[told.site] = heard.moved(told.model, told.round)
-        self._replies[told.site] = bytes(reply)
+        self._replies[told.site, told.round] = bytes(reply)
 
     def advance(self) -> None:
         """Finish the round with the sites that replied, and those that are late but not too late.
@@ -246,7 +279,7 @@ class Coordinator:
         most = terms.clip * (join.rows + loudest) / (terms.rows * terms.sampling_rate)
         # What rounding adds grows with what is subtracted: the models themselves.
         slack = 1e-9 * (1 + np.abs(told.model).max()) * (terms.rho + terms.inverse_step(told.round))
-        if gradient > most + slack:
+        if not gradient <= most + slack:
             raise ProtocolError(
                 f"site {told.site!r} replies with a gradient of norm {gradient:.3g}, but {join.rows} records under a "
                 f"clip norm of {terms.clip:g} and its noise explain no more than {most:.3g}"

@@ -40,7 +40,7 @@ def divided(groups: Any, n_agents: int | None, n: int) -> dict[str, np.ndarray]:
     if groups is None:
         count = 1 if n_agents is None else n_agents
         if not is_whole(count) or count > n:
-            raise ValueError(f"n_agents={count!r} must be a whole number between 1 and the number of rows, {n}")
+            raise ValueError(f"n_agents={count!r} must be a whole number between 1 and the number of rows")
         return {str(i): rows for i, rows in enumerate(np.array_split(np.arange(n), count))}
     if n_agents is not None:
         raise ValueError(f"n_agents={n_agents!r} and groups are both given: groups alone say where each row is")

@@ -54,5 +54,6 @@ def _replies(sites: Sequence[Site], call: bytes, parallel: Parallel | None) -> l
     work = [task for task in begun if isinstance(task, Task)]
     totals = iter(parallel(delayed(task.run)() for task in work))
     return [
-        site.finish(next(totals)) if isinstance(task, Task) else task for site, task in zip(sites, begun, strict=True)
+        site.finish(task, next(totals)) if isinstance(task, Task) else task
+        for site, task in zip(sites, begun, strict=True)
     ]

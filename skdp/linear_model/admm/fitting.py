@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from skdp.accounting import FitBook, PrivacyStatement, resolve_delta
@@ -15,16 +16,17 @@ from skdp.accounting.checks import is_real
 from skdp.accounting.covered import covered
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
-from skdp.contract import Charge
+from skdp.contract import Public
 from skdp.contract.whole_numbers import is_whole
 from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
 from skdp.linear_model.admm.coordinator import Consensus, Coordinator
 from skdp.linear_model.admm.division import budgets_of, divided
 from skdp.linear_model.admm.engines import run_rounds
-from skdp.linear_model.admm.joint import joint_statement
+from skdp.linear_model.admm.joint import joint_charge, joint_statement
 from skdp.linear_model.admm.ranked import fit_ranked
 from skdp.linear_model.admm.site import Site
 from skdp.linear_model.admm.terms import Terms
+from skdp.linear_model.base import LinearModelMixin
 from skdp.neural_network.problem import Problem
 from skdp.user_line import warn_all
 
@@ -34,7 +36,7 @@ _SCHEDULES = ("auto", "smooth", "sqrt")
 _ENGINES = ("local", "joblib", "torch.distributed")
 
 
-class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
+class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
     """Base of `DPADMMClassifier` and `DPADMMRegressor`; see there for the parameters."""
 
     def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> ADMMEstimator:
@@ -74,6 +76,11 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
 
     def _fit_here(self, X: Any, y: Any, groups: Any, sample_weight: Any) -> ADMMEstimator:
         problem = self._problem(X, y, sample_weight)
+        if self.adjacency == "add-remove" and groups is None and self.n_agents not in (None, 1):
+            raise ValueError(
+                f"adjacency='add-remove' with n_agents={self.n_agents!r}: one row more would move others to the next "
+                "site; say by groups where each row is"
+            )
         parts = divided(groups, self.n_agents, len(problem.inputs))
         epsilons = budgets_of(self.epsilon, list(parts))
         delta = resolve_delta(self.delta, problem.public.n)
@@ -83,12 +90,13 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
         multipliers = {name: multiplier_for(self, epsilon, delta) for name, epsilon in epsilons.items()}
         norm = None if any(multipliers.values()) else math.sqrt(squared_norms(self, problem) / len(problem.inputs))
         terms = agree(self, problem, delta=delta, rows=rows, multipliers=list(multipliers.values()), norm=norm)
-        notes = self._warned(epsilons.values(), delta, problem.public.n)
+        notes = {epsilon: self._notes(epsilon, delta, problem) for epsilon in dict.fromkeys(epsilons.values())}
+        warn_all(list(dict.fromkeys(note for found in notes.values() for note in found)))
 
         charges = {name: terms.charge(multiplier) for name, multiplier in multipliers.items()}
+        total = joint_charge(charges, self.max_sites_per_person)
         book = FitBook(f"{type(self).__name__}, {len(parts)} sites of disjoint rows", problem.public.n)
-        # Sites share no row, so to any row all of them together cost what the dearest one costs.
-        reservation = book.reserve(min(charges.values(), key=_noise_of))
+        reservation = book.reserve(total)
         arrays = arrays_for(problem, terms)
         coordinator, sites = Coordinator(terms), []
         facts = (*problem.facts, "which site a row is at")
@@ -105,21 +113,34 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
             jobs = None if self.engine == "local" else (-1 if self.n_jobs is None else self.n_jobs)
             run_rounds(sites, coordinator, n_jobs=jobs, each=lambda coordinator: self._tell(coordinator.consensus))
         finally:
-            of_rows = [site.settle(notes) for site in sites]
+            told = [
+                [*problem.warnings, *(message for _, message in notes[epsilons[site.name]])] for site in sites
+            ]  # fmt: skip
+            of_rows = [site.settle(warned) for site, warned in zip(sites, told, strict=True)]
             done = max((statement.steps for statement in of_rows), default=0)
-            (touch,) = reservation.charge.touches
-            for _ in range(done):
-                book.spend(reservation, touch)
+            for touch in total.touches:
+                for _ in range(done):
+                    book.spend(reservation, touch)
             book.settle(reservation)
             if done:
+                most = self.max_sites_per_person
                 of_persons = [
-                    site.person_statement(self.max_sites_per_person, terms.rows, notes) for site in sites
+                    site.person_statement(most, terms.rows, warned) for site, warned in zip(sites, told, strict=True)
                 ]  # fmt: skip
                 self._spent([site.name for site in sites], of_rows, of_persons, coordinator.finished)
         self._adopt(problem, terms, coordinator.consensus)
         return self
 
     # ------------------------------------------------------------------ for either engine
+    def _given_feature_bounds(self, public: Public) -> np.ndarray:
+        """Public bounds of every column: sites that scaled by their own rows would train different models."""
+        if self.feature_bounds is None or isinstance(self.feature_bounds, str):
+            raise ValueError(
+                f"feature_bounds={self.feature_bounds!r}: pass public (low, high) for all columns or for each, the "
+                "same at all sites and not from the data; (-1, 1) where values are within that already"
+            )
+        return super()._given_feature_bounds(public)
+
     def _adopt(self, problem: Problem, terms: Terms, consensus: Consensus) -> None:
         """Keep what was trained."""
         self.trace_, self.n_iter_ = consensus.trace, consensus.round
@@ -138,12 +159,9 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
         else:
             self._failed = [*getattr(self, "_failed", []), joint]
 
-    def _warned(self, epsilons: Iterable[float | None], delta: float, n: int) -> list[str]:
-        """Say what is weak about the largest budget, for the statement as well."""
-        highest = max((epsilon for epsilon in epsilons if epsilon is not None), default=None)
-        notes = budget_warnings(self._budget(highest), delta, n, "fit")
-        warn_all(notes)
-        return [message for _, message in notes]
+    def _notes(self, epsilon: float | None, delta: float, problem: Problem) -> list[tuple[type[Warning], str]]:
+        """What is weak about a site's budget."""
+        return budget_warnings(self._budget(epsilon), delta, problem.public.n, "fit")
 
     def _tell(self, consensus: Consensus) -> None:
         if self.verbose:
@@ -181,8 +199,3 @@ class ADMMEstimator(Stated, LedgerAware, BaseEstimator):
             raise ValueError(f"sampling_rate={self.sampling_rate!r} must lie in (0, 1]")
         if not is_whole(self.max_sites_per_person):
             raise ValueError(f"max_sites_per_person={self.max_sites_per_person!r} must be a whole number of at least 1")
-
-
-def _noise_of(charge: Charge) -> float:
-    noise = charge.touches[0].noise
-    return 0.0 if noise is None else noise.combined

@@ -9,7 +9,7 @@ kind   from, to                                 numbers         header
 ====== ======================================== =============== =====================================
 join   a site, the coordinator                  none            site, terms, rows, multiplier
 call   the coordinator, all sites               common model    terms, round
-reply  a site, the coordinator                  site's model    site, terms, round
+reply  a site, the coordinator                  site's model    site, terms, round, after
 ====== ======================================== =============== =====================================
 
 Nothing of a site's rows is in any message but what noise covers: `rows`, their number, is public (declared under
@@ -96,17 +96,21 @@ class Reply:
     site : str
     terms : str
     round : int
+    after : int
+        The round that this site had answered before; 0 for none.
     model : ndarray of shape (outputs, columns)
     """
 
     site: str
     terms: str
     round: int
+    after: int
     model: np.ndarray
 
     def to_bytes(self) -> bytes:
         """The written form."""
-        return _write("reply", {"site": self.site, "terms": self.terms, "round": self.round}, self.model)
+        header = {"site": self.site, "terms": self.terms, "round": self.round, "after": self.after}
+        return _write("reply", header, self.model)
 
 
 def read_message(data: bytes, kind: type, terms: Terms) -> Any:
@@ -128,6 +132,10 @@ def read_message(data: bytes, kind: type, terms: Terms) -> Any:
     ProtocolError
         For anything but a whole, finite message of that kind, version and agreement.
     """
+    if isinstance(data, (bytes, bytearray, memoryview)) and len(data) > _LONGEST_HEADER + 64 + 8 * math.prod(
+        terms.shape
+    ):
+        raise ProtocolError(f"a message of {len(data)} bytes is longer than any about these terms")
     header, payload = _split(data)
     expected = {Join: "join", Call: "call", Reply: "reply"}[kind]
     found = header.pop("kind", None)
@@ -177,7 +185,7 @@ def _split(data: bytes) -> tuple[dict[str, Any], bytes]:
         raise ProtocolError("a message's header is too long or cut off")
     try:
         header = json.loads(bytes(data[start : start + length]))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ProtocolError("a message's header is no JSON") from None
     if not isinstance(header, dict):
         raise ProtocolError("a message's header is no JSON object")

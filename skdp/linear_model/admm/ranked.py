@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from skdp.accounting import PrivacyStatement, resolve_delta
+from skdp.contract.queries import exactly
 from skdp.contract.shown import shown
-from skdp.distributed import Ranks, lockstep
+from skdp.distributed import Ranks, current, lockstep
 from skdp.exceptions import RankFailureError
 from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
 from skdp.linear_model.admm.coordinator import Consensus
 from skdp.linear_model.admm.division import budgets_of
 from skdp.linear_model.admm.messages import Call
 from skdp.linear_model.admm.site import Site
+from skdp.user_line import warn_all, warn_user
 
 __all__ = ["fit_ranked", "run_ranked_rounds"]
 
@@ -43,7 +47,12 @@ def agree_on_schema(ranks: Ranks, estimator: Any, problem: Any) -> None:
         "classes": None if problem.classes is None else problem.classes.tolist(),
         **{name: value for name, value in estimator.get_params(deep=False).items() if name not in _OWN},
     }
-    ranks.agree({name: (repr(value), shown(value)) for name, value in facts.items()})
+    ranks.agree({name: (_digest(value), shown(value)) for name, value in facts.items()})
+
+
+def _digest(value: Any) -> str:
+    plain = value.to_numpy() if hasattr(value, "to_numpy") else value
+    return hashlib.sha256(b"".join(exactly(plain))).hexdigest()
 
 
 def run_ranked_rounds(
@@ -76,8 +85,18 @@ def run_ranked_rounds(
     first sends what it stored, the other goes on from the common model that the first one was given.
     """
     terms = site.terms
-    states = ranks.gather((site.round, site.last_call, site.memo), "where sites stand")
-    _, call, memo = max(states, key=lambda state: state[0])
+    last = None if site.last_call is None else site.last_call.hex()
+    states = ranks.gather((site.round, last, site.memo, site.name, site.resumed), "where sites stand")
+    furthest, last, memo, *_ = max(states, key=lambda state: state[0])
+    lost = [name for _, _, _, name, resumed in states if furthest and not resumed]
+    if lost:
+        raise ValueError(
+            f"site {lost[0]!r} has no store, but the training is at round {furthest}: nobody knows how many noisy "
+            "models it has sent before. Give it its store; or begin anew with new stores at all sites, and count both"
+        )
+    if furthest == terms.rounds:
+        warn_user("store: it holds a finished training, whose model this is; nothing was trained, and nothing spent")
+    call = None if last is None else bytes.fromhex(last)
     consensus = Consensus.from_dict(terms, memo) if memo else Consensus(terms)
     while consensus.round < terms.rounds:
         if call is None:
@@ -101,7 +120,8 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         Outside of a process group, or where sites differ in what they have to agree on; nothing is spent then.
     RankFailureError
     """
-    with lockstep() as ranks:
+    group = current()
+    with nullcontext() if group is None else group.strangers(), lockstep() as ranks:
         if ranks is None:
             raise ValueError(
                 "engine='torch.distributed' trains over the processes of a skdp.distributed.process_group, at least "
@@ -124,7 +144,10 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
             total, n = ranks.sum(np.array([squared_norms(estimator, problem), len(problem.inputs)]))
             norm = math.sqrt(total / n)
         terms = agree(estimator, problem, delta=delta, rows=rows, multipliers=multipliers, norm=norm)
-        notes = estimator._warned([epsilon], delta, sum(rows))
+        found = estimator._notes(epsilon, delta, problem)
+        warn_all(found)
+        notes = [*problem.warnings, *(message for _, message in found)]
+        ranks.agree({"the terms": (terms.digest, terms.digest[:12])})
         seed = estimator.insecure_noise_seed
         site = Site(
             terms, arrays_for(problem, terms), problem.null, name, epsilon=epsilon,
@@ -140,6 +163,8 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         except BaseException as error:
             if isinstance(error, RankFailureError):
                 name_what_was_sent(error, site)
+            elif isinstance(error, KeyboardInterrupt):
+                error.add_note(what_was_sent(site))
             if site.round:  # a stored site may go on, so it counts as planned
                 of_rows = site.statement(notes) if site.stored else site.settle(notes)
                 estimator._spent([name], [of_rows], [site.person_statement(most, terms.rows, notes)], False)
@@ -153,10 +178,17 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
 
 def name_what_was_sent(error: RankFailureError, site: Site) -> None:
     """Let the failure of another rank say what this site has spent, and how to go on."""
+    error.spent = site.statement()
+    error.args = (f"{error}. {what_was_sent(site)}",)
+
+
+def what_was_sent(site: Site) -> str:
+    """How far a site has come, what that costs, and how to go on."""
+    if not site.round:
+        return f"Site {site.name!r} has sent no noisy model, and nothing is spent"
     planned = site.statement()
-    error.spent = planned
-    on = "start all ranks again with the same stores to go on" if site.stored else "pass store= to be able to go on"
-    error.args = (
-        f"{error}. Site {site.name!r} has sent {site.round} of {site.terms.rounds} noisy models; all of them would "
-        f"cost epsilon={planned.epsilon:.4g} at delta={planned.delta:.3g}, and count as spent until they are: {on}",
+    on = "start all sites again with the same stores to go on" if site.stored else "pass store= to be able to go on"
+    return (
+        f"Site {site.name!r} has sent {site.round} of {site.terms.rounds} noisy models; all of them would cost "
+        f"epsilon={planned.epsilon:.4g} at delta={planned.delta:.3g}, and count as spent until they are: {on}"
     )

@@ -57,9 +57,9 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
         Chance of a row to take part in a round.
     average : float or "auto", default="auto"
         Share of the last rounds whose models are averaged.
-    feature_bounds : (low, high), array-like of shape (n_features, 2) or None, default=None
-        Public range of each column, the same at all sites, which is mapped to [-1, 1]. None takes values as they are,
-        which should then be of about that size.
+    feature_bounds : (low, high) or array-like of shape (n_features, 2)
+        Public range of each column, the same at all sites, which is mapped to [-1, 1]. A column with bounds (0, 1) of
+        its own counts as an indicator, and stays as it is.
     engine : {"local", "joblib", "torch.distributed"}, default="local"
         Whether this process looks at the rows of all sites, or processes of joblib do; or whether each process of a
         `skdp.distributed.process_group` is a site, that passes its own rows to `fit` and gets the common model.
@@ -102,7 +102,7 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
     >>> from skdp.linear_model import DPADMMRegressor
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(6000, 3))
     >>> y = 3 * X[:, 0] - X[:, 1]
-    >>> DPADMMRegressor(epsilon=1.0, n_agents=3, y_bounds=(-4, 4)).fit(X, y).score(X, y) > 0.8
+    >>> DPADMMRegressor(epsilon=1.0, n_agents=3, feature_bounds=(-1, 1), y_bounds=(-4, 4)).fit(X, y).score(X, y) > 0.8
     True
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from skdp.accounting import FitBook, PrivacyStatement, calibrate
+from skdp.accounting import FitBook, PrivacyStatement, calibrate, resolve_delta
 from skdp.contract import PERSON, Charge, LinearGradient, Query
 from skdp.exceptions import ProtocolError
 from skdp.linear_model.admm.iterate import Iterate
@@ -22,8 +22,10 @@ from skdp.training.randomness import poisson_rows
 
 __all__ = ["Site"]
 
+_KEPT = 16  # replies that are given again to the call that they answered
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(eq=False)
 class Task:
     """One round's look at the rows, which may run in another process: what it gives back is noisy.
 
@@ -40,20 +42,22 @@ class Task:
     null: np.ndarray
     query: Query
     seed: tuple[int, ...] = ()
+    _total: np.ndarray | None = None
 
     def run(self) -> np.ndarray:
-        """The noisy sum of clipped gradients."""
-        entropy = self.seed or secrets.randbits(256)
-        secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
-        executor = ArrayExecutor(
-            self.arrays,
-            self.null,
-            spend=lambda touch: 0,  # spent before this task was handed out
-            normal=secret.standard_normal,
-            draw=lambda n, rate: poisson_rows(secret, n, rate),
-        )
-        (total,) = executor.answer(self.query)
-        return total
+        """The noisy sum of clipped gradients; drawn once, and the same when it is asked for again."""
+        if self._total is None:
+            entropy = self.seed or secrets.randbits(256)
+            secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
+            executor = ArrayExecutor(
+                self.arrays,
+                self.null,
+                spend=lambda touch: 0,  # spent before this task was handed out
+                normal=secret.standard_normal,
+                draw=lambda n, rate: poisson_rows(secret, n, rate),
+            )
+            (self._total,) = executor.answer(self.query)
+        return self._total
 
 
 class Site:
@@ -121,6 +125,7 @@ class Site:
         assumptions: tuple[str, ...] = (),
         insecure_noise_seed: tuple[int, ...] | None = None,
     ):
+        resolve_delta(terms.delta, terms.rows)
         self.terms = terms
         self.name = str(name)
         self._arrays, self._null = arrays, null
@@ -141,15 +146,17 @@ class Site:
         self._book = None
         self._book = FitBook(f"DP-ADMM site {self.name}", self.rows, self.privacy_, party=True)
         self._iterate = Iterate(terms)
-        self._last: tuple[bytes, bytes] | None = None  # the call that was answered last, and the reply
-        self._begun: Call | None = None
+        self._answered: dict[bytes, bytes] = {}  # replies to the last calls
+        self._begun: tuple[bytes, Call, Task] | None = None
+        self._unsafe = ""
         self.memo: dict[str, Any] = {}
-        self._store = None if store is None else SiteStore(store, terms.digest, self.name)
-        if self._store is not None and self._store.exists:
+        self._store = None if store is None else SiteStore(store, terms.to_dict(), self.name, [*arrays.values(), null])
+        self.resumed = self._store is not None and self._store.exists
+        if self.resumed:
             self._go_on()
         else:
             self._book.reserve(self._charge, lease=1)
-            self._write()
+            self._write(self._iterate, {})
 
     # ------------------------------------------------------------------ messages
     def join(self) -> bytes:
@@ -175,7 +182,7 @@ class Site:
             For a call that is broken, old, or not of these terms. Nothing is spent for it.
         """
         task = self.begin(call)
-        return self.finish(task.run()) if isinstance(task, Task) else task
+        return self.finish(task, task.run()) if isinstance(task, Task) else task
 
     def begin(self, call: bytes) -> Task | bytes | None:
         """The first half of `answer`: check a call, spend, and give what has to be computed for it.
@@ -193,8 +200,13 @@ class Site:
         ------
         ProtocolError
         """
-        if self._last is not None and call == self._last[0]:
-            return self._last[1]
+        if self._unsafe:
+            raise ProtocolError(f"site {self.name!r} cannot go on: {self._unsafe}; make it anew from its store")
+        call = bytes(call) if isinstance(call, (bytearray, memoryview)) else call
+        if isinstance(call, bytes) and call in self._answered:
+            return self._answered[call]
+        if self._begun is not None and self._begun[0] == call:
+            return self._begun[2]
         told = read_message(call, Call, self.terms)
         if told.round <= self._iterate.round:
             raise ProtocolError(
@@ -206,29 +218,52 @@ class Site:
         if told.round == self.terms.rounds + 1:
             return None
         (touch,) = self._charge.touches
-        if self._begun is None:  # else a round was begun and came to nothing, so that nobody saw its answer
-            self._book.spend(self._book.reservation, touch)
-        self._begun, self._call = told, bytes(call)
+        if self._begun is not None:  # it came to nothing here, but somebody may have run its task: that is spent
+            self._lease()
+        self._book.spend(self._book.reservation, touch)
         bound = math.inf if touch.noise is None else self.terms.clip
         coef = self._iterate.heard(told.model).model
         query = Query(touch, (LinearGradient(coef, self.terms.loss_function, bound),))
         seed = () if self._seed is None else (*self._seed, told.round)
-        return Task(self._arrays, self._null, query, seed)
+        self._begun = call, told, Task(self._arrays, self._null, query, seed)
+        return self._begun[2]
 
-    def finish(self, total: np.ndarray) -> bytes:
-        """The second half of `answer`: from the noisy sum to the reply, which is stored before it is returned."""
-        if self._begun is None:
-            raise ProtocolError(f"site {self.name!r}: no round was begun that could be finished")
-        told, self._begun = self._begun, None
+    def finish(self, task: Task, total: np.ndarray) -> bytes:
+        """The second half of `answer`: from the noisy sum to the reply, which is stored before it is returned.
+
+        Parameters
+        ----------
+        task : Task
+            That `begin` gave last.
+        total : ndarray
+            What it gave back.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        ProtocolError
+            It is another task, or the reply could not be stored; then this site answers nothing more.
+        """
+        if self._begun is None or self._begun[2] is not task:
+            raise ProtocolError(f"site {self.name!r}: this is not the task of a round that was begun and not finished")
+        (call, told, _), self._begun = self._begun, None
         gradient = total / (self.terms.rows * self.terms.sampling_rate)
-        heard = self._iterate.heard(told.model)
-        self._iterate = heard.moved(heard.model_after(gradient, told.round), told.round)
-        reply = Reply(self.name, self.terms.digest, told.round, self._iterate.model).to_bytes()
-        self._last = (self._call, reply)
-        self._write()
-        spent = self._book.executed(self._book.reservation)[TOUCH]
-        self._book.extend(self._book.reservation, {TOUCH: spent + 1})
+        heard, before = self._iterate.heard(told.model), self._iterate.round
+        iterate = heard.moved(heard.model_after(gradient, told.round), told.round)
+        reply = Reply(self.name, self.terms.digest, told.round, before, iterate.model).to_bytes()
+        answered = dict([*self._answered.items(), (call, reply)][-_KEPT:])
+        self._unsafe = "a reply could not be stored"
+        self._write(iterate, answered)
+        self._unsafe, self._iterate, self._answered = "", iterate, answered
+        self._lease()
         return reply
+
+    def _lease(self) -> None:
+        """Let one more query be spent."""
+        self._book.extend(self._book.reservation, {TOUCH: self._book.executed(self._book.reservation)[TOUCH] + 1})
 
     @property
     def proposal(self) -> np.ndarray:
@@ -253,7 +288,7 @@ class Site:
     @property
     def last_call(self) -> bytes | None:
         """The call that was answered last."""
-        return None if self._last is None else self._last[0]
+        return next(reversed(self._answered), None)
 
     # ------------------------------------------------------------------ what it cost
     @property
@@ -264,7 +299,8 @@ class Site:
     def settle(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
         """Close the budget at what was spent, and state it; nothing is answered afterwards."""
         self._book.settle(self._book.reservation)
-        self._write()
+        if not self._unsafe:
+            self._write(self._iterate, self._answered)
         self.close()
         return self.statement(warnings)
 
@@ -316,14 +352,17 @@ class Site:
             reproducible_noise=self._seed is not None,
         )
 
-    def _write(self) -> None:
+    def _write(self, iterate: Iterate, answered: Mapping[bytes, bytes]) -> None:
         """Store what a crash must not lose. What was begun and is not in the file was seen by nobody."""
         if self._store is not None:
-            self._store.write(self._book.to_dict(), self._iterate.to_dict(), self._last, self.memo)
+            book = self._book.to_dict()
+            for line in book["lines"].values():
+                line["leased"] = line["spent"]
+            self._store.write(book, iterate.to_dict(), answered, self.memo)
 
     def _go_on(self) -> None:
         """From where the stored site stopped: what it has sent is spent, and nothing else."""
-        book, iterate, self._last, self.memo = self._store.read()
+        book, iterate, self._answered, self.memo = self._store.read()
         self._book = FitBook.from_dict(book)
         self._book.party = True
         self._iterate = Iterate.from_dict(self.terms, iterate)

@@ -66,6 +66,8 @@ class Terms:
         How strongly a site is pulled to the common model.
     curvature, growth : float
         In round k a site's step size :math:`\eta_k` has :math:`1/\eta_k` = curvature + growth :math:`\sqrt k`.
+    loudest : float
+        Largest noise multiplier that a site may have: a reply is taken for poison where more would be needed.
     momentum : float
         Share of the common model's last move that a site makes again.
     sampling_rate : float
@@ -103,6 +105,7 @@ class Terms:
     rho: float
     curvature: float
     growth: float = 0.0
+    loudest: float = 1e4
     momentum: float = 0.0
     sampling_rate: float = 1.0
     average: float = 0.5
@@ -113,7 +116,7 @@ class Terms:
         for name in ("rows", "sites", "rounds", "outputs"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"Terms({name}={getattr(self, name)!r}) must be at least 1")
-        for name in ("clip", "rho", "curvature"):
+        for name in ("clip", "rho", "curvature", "loudest"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"Terms({name}={getattr(self, name)!r}) must be positive")
         if not (0 < self.sampling_rate <= 1 and 0 <= self.momentum < 1 and 0 <= self.average < 1 and self.growth >= 0):
@@ -180,7 +183,12 @@ class Terms:
             odd = sorted(set(plain) ^ known) if isinstance(plain, dict) else type(plain).__name__
             raise ValueError(f"terms must hold exactly {', '.join(sorted(known))}; wrong: {odd}")
         try:
-            return cls(**{name: _value(value) for name, value in plain.items()})
+            return cls(
+                **{
+                    name: math.inf if (name, value) == ("clip", "inf") else _value(value)
+                    for name, value in plain.items()
+                }
+            )
         except TypeError as error:
             raise ValueError(f"terms hold a value of the wrong kind: {error}") from error
 
@@ -199,6 +207,4 @@ def _plain(value: Any) -> Any:
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_value(part) for part in value)
-    return math.inf if value == "inf" else value
+    return tuple(_value(part) for part in value) if isinstance(value, list) else value
