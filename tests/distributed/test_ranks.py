@@ -250,4 +250,4 @@ def test_a_killed_rank_is_named_by_all_that_are_left(tmp_path):
 def test_a_rank_that_fails_before_the_fit_is_heard_of(tmp_path):
     found = play(2, "absent", tmp_path)
     kind, message = found["absent"][0]
-    assert kind == "RankFailureError" and "FileNotFoundError: rows of rank 1" in message
+    assert kind == "RankFailureError" and "rank 1 failed: FileNotFoundError, see its own output" in message

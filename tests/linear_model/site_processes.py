@@ -186,8 +186,8 @@ def remember(folder):
     """Write down every reply of this process."""
     finish = site.Site.finish
 
-    def noted(self, total):
-        reply = finish(self, total)
+    def noted(self, task, total):
+        reply = finish(self, task, total)
         with open(Path(folder) / "replies", "ab") as file:
             pickle.dump((self.round, reply), file)
         return reply
