@@ -108,7 +108,9 @@ def table_columns(types: Iterable[tuple[str, str]], known: Mapping[str, Column])
     for name, dtype in types.items():
         column, kind = known.get(name), "boolean" if dtype == "bool" else dtype
         if column is not None:
+            yes_or_no = len(column.categories) == 2 and all(isinstance(value, bool) for value in column.categories)
             kind = "date" if kind == "date" and column.kind == "numeric" else column.kind
+            kind = "boolean" if yes_or_no else kind
         rules_out = column is not None and not column.missing
         columns.append(TableColumn(name, kind, column, not rules_out and dtype != "bool"))
     return columns

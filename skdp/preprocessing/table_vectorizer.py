@@ -17,7 +17,6 @@ from skdp.exceptions import PrivateBoundsWarning
 from skdp.preprocessing.categories import TEXT_OR_NUMBERS, category_of, key_of
 from skdp.preprocessing.one_hot_encoder import DELTA_SHARE, most_common, positions
 from skdp.preprocessing.private_columns import part
-from skdp.preprocessing.schema import Column
 from skdp.preprocessing.table_layout import (
     TableColumn,
     as_table,
@@ -47,9 +46,9 @@ class DPTableVectorizer(TransformerMixin, Spending):
     Parameters
     ----------
     schema : Schema, dict or None, default=None
-        What is public of some or all columns: by name, bounds as a tuple ``(low, high)``, a list of categories, or a
-        `Column`; columns without names are x0, x1 and so on. A column of which everything is public costs nothing, and
-        with all of them public the fit does not.
+        What is public of some or all columns: by name, bounds as a tuple ``(low, high)``, a list of categories
+        (``[False, True]`` is a boolean), or a `Column`; columns without names are x0, x1 and so on. A column of which
+        everything is public costs nothing, and with all of them public the fit does not.
     max_categories : int or None, default=100
         Most released categories of a column; rarer ones count as other.
     epsilon : float or None, default=1.0
@@ -307,7 +306,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self.columns_ = {}
         self.kinds_ = {column.name: column.kind for column in self._columns}
         for i, column in enumerate(self._columns):
-            content = found.get(i) if column.knowledge is None else _known(column.knowledge)
+            content = found.get(i) if column.knowledge is None else _known(column)
             name = column.name
             if isinstance(content, list):
                 values = [category_of(key) for key in content]
@@ -335,7 +334,10 @@ def _private(columns: list[TableColumn], what: str) -> list[int]:
     return [i for i, column in enumerate(columns) if column.knowledge is None and column.kind in kinds]
 
 
-def _known(knowledge: Column) -> Any:
+def _known(column: TableColumn) -> Any:
+    knowledge = column.knowledge
+    if column.kind == "boolean":
+        return None
     if knowledge.kind == "categorical":
         return [key_of(category) for category in knowledge.categories]
     return (knowledge.low, knowledge.high, *([knowledge.transform] if knowledge.transform != "linear" else []))

@@ -75,9 +75,30 @@ def test_public_knowledge_is_used_as_it_is():
     assert vectorizer.privacy_.epsilon == 0 and "schema" in vectorizer.privacy_.public
     out = vectorizer.transform(X)
     np.testing.assert_allclose(out["wage"], (X["wage"].clip(0, 10_000) / 5000 - 1).fillna(0), atol=1e-12)
-    assert "owner_True" in out and out.index.equals(X.index)
+    assert (out["owner"] == X["owner"]).all() and vectorizer.kinds_["owner"] == "boolean"
+    assert out.index.equals(X.index)
     again = DPTableVectorizer(vectorizer.columns_).fit(X)
     pd.testing.assert_frame_equal(again.transform(X), out)
+
+
+def test_false_and_true_are_a_boolean_and_round_trip():
+    flags = [True, False, True, None]
+    X = pd.DataFrame({"b": [True, False, True, True], "o": pd.Series(flags, dtype=object), "k": [1, 0, 1, 5]})
+    vectorizer = DPTableVectorizer({"b": [False, True], "o": [True, False], "k": [False, True]}).fit(X)
+    out = vectorizer.transform(X)
+    assert out["b"].tolist() == X["b"].tolist() and out["o"].tolist() == [True, False, True, False]
+    assert out["missingindicator_o"].tolist() == [False, False, False, True] and out["k"].tolist() == [1, 0, 1, 1]
+    assert vectorizer.columns_ == dict.fromkeys("bok", [False, True])
+    pd.testing.assert_frame_equal(DPTableVectorizer(vectorizer.columns_).fit_transform(X), out)
+
+
+def test_small_counts_keep_their_range_and_are_named():
+    rng = np.random.default_rng(0)
+    visits = np.where(rng.random(5000) < 0.89, 0, np.minimum(rng.geometric(0.6, 5000), 9))
+    X = pd.DataFrame({"visits": visits, **{f"lab{k}": rng.normal(size=5000) for k in range(9)}})
+    with pytest.warns(PrivateBoundsWarning, match="range of columns.*'visits'.*schema="):
+        out = DPTableVectorizer(epsilon=0.1, insecure_noise_seed=0).fit_transform(X)
+    assert out["visits"].dtype.kind == "f" and out["visits"][visits > 1].min() > out["visits"][visits == 1].max()
 
 
 def test_a_schema_says_what_it_always_says():
