@@ -24,9 +24,10 @@ from skdp.preprocessing.table_layout import (
     known_columns,
     read_table,
     table_columns,
+    unread_cells,
 )
 from skdp.releases import Spending, bounds_queries, bounds_touches, discovery_queries, discovery_touch
-from skdp.user_line import warn_user
+from skdp.user_line import private_rows, rows_are_private, warn_user
 
 __all__ = ["DPTableVectorizer"]
 
@@ -224,8 +225,28 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self._lay_out(found)
         return self
 
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> pd.DataFrame:
+        """Spend the budget as `fit` does, then encode the same rows, of which no warning tells.
+
+        Parameters
+        ----------
+        X : table or array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in `fit`; rows of weight 0 are encoded like all others.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_samples, n_outputs)
+            Still private: these are the rows, each by itself.
+        """
+        self.fit(X, y, sample_weight)
+        with private_rows():
+            return self.transform(X)
+
     def transform(self, X: Any) -> pd.DataFrame:
-        """Encode rows.
+        """Encode rows, such as those to predict.
 
         Parameters
         ----------
@@ -235,12 +256,21 @@ class DPTableVectorizer(TransformerMixin, Spending):
         -------
         pandas.DataFrame of shape (n_samples, n_outputs)
             Numbers in [-1, 1], and booleans.
+
+        Warns
+        -----
+        UserWarning
+            With name and exact count, where cells of a column of numbers, dates or booleans hold something else, which
+            is taken as missing. Not in `fit_transform`, nor where skdp itself reads private rows.
         """
         check_is_fitted(self)
         table = as_table(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         outputs: list[np.ndarray] = []
-        for column, content, cells in zip(self._columns, self._contents, read_table(table, self._columns), strict=True):
+        read = read_table(table, self._columns)
+        if not rows_are_private():
+            self._warn_of_unread(unread_cells(table, self._columns, read))
+        for column, content, cells in zip(self._columns, self._contents, read, strict=True):
             outputs += _encoded(column, content, cells)
         index = X.index if isinstance(X, pd.DataFrame) else None
         frame = pd.DataFrame(dict(enumerate(outputs)), index=index)
@@ -288,6 +318,12 @@ class DPTableVectorizer(TransformerMixin, Spending):
     def _warn_of(self, doubt: str) -> None:
         if doubt:
             warn_user(f"{doubt}; pass what is public of them in schema=, or leave them out", PrivateBoundsWarning)
+
+    def _warn_of_unread(self, unread: dict[str, int]) -> None:
+        kinds = {"numeric": "numbers", "date": "dates", "boolean": "booleans or 0 and 1"}
+        for name, count in unread.items():
+            what = "1 cell was" if count == 1 else f"{count} cells were"
+            warn_user(f"column {name!r}: {what} taken as missing; the model expects {kinds[self.kinds_[name]]}")
 
     def _warn_of_identifiers(self) -> None:
         """By names alone: whether all values differ is private."""

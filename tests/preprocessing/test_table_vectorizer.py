@@ -21,6 +21,7 @@ from skdp.accounting import epsilon as epsilon_of
 from skdp.contract import Frequent, Public
 from skdp.datasets import load_adult
 from skdp.exceptions import NotPrivateWarning, PrivateBoundsWarning
+from skdp.metrics import PrivateScore
 from skdp.preprocessing import Column, DPTableVectorizer, Schema
 from skdp.preprocessing.table_layout import declared_types
 from skdp.releases import ArrayExecutor
@@ -90,6 +91,24 @@ def test_false_and_true_are_a_boolean_and_round_trip():
     assert out["missingindicator_o"].tolist() == [False, False, False, True] and out["k"].tolist() == [1, 0, 1, 1]
     assert vectorizer.columns_ == dict.fromkeys("bok", [False, True])
     pd.testing.assert_frame_equal(DPTableVectorizer(vectorizer.columns_).fit_transform(X), out)
+
+
+def test_cells_that_are_no_numbers_are_counted_at_prediction_alone(recwarn):
+    X = pd.DataFrame({"age": pd.Series([40, "old", None, 50] * 5, dtype=object), "at": pd.Timestamp("2020-01-01")})
+    vectorizer = DPTableVectorizer({"age": (0, 100), "at": (0, 9000)})
+    vectorizer.fit_transform(X)
+    pipeline = make_pipeline(vectorizer, DPClassifier("linear", epsilon=1.0, classes=[0, 1], max_epochs=1))
+    y = np.arange(20) % 2
+    pipeline.fit(X, y)
+    PrivateScore("accuracy", epsilon=1.0)(pipeline, X, y)
+    assert not [w for w in recwarn if "taken as missing" in str(w.message)]
+    with pytest.warns(UserWarning, match="column 'age': 5 cells were taken as missing; the model expects numbers"):
+        pipeline.predict(X)
+    with pytest.warns(UserWarning, match="column 'at': 20 cells were taken as missing; the model expects dates"):
+        pipeline.predict(X.assign(age=1.0, at="soon"))
+    recwarn.clear()
+    pipeline.predict(X.assign(age=[41, np.nan] * 10))
+    assert len(recwarn) == 0
 
 
 def test_small_counts_keep_their_range_and_are_named():
