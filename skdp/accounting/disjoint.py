@@ -77,7 +77,7 @@ def compose_disjoint(statements: Iterable[PrivacyStatement], *, delta: float | N
     return dataclasses.replace(
         dearest,
         n=n,
-        mechanism=" and, on other rows, ".join(unique(part.mechanism for part in parts)),
+        mechanism=" and, on what was declared to be other rows, ".join(unique(part.mechanism for part in parts)),
         target_epsilon=None,
         split=_SPLIT,
         public=unique([count_line(dearest.adjacency, dearest.unit, n), *facts]),

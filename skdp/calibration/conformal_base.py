@@ -26,6 +26,7 @@ class ConformalSpending(PrefitSpending):
 
     _steps: ClassVar[int]
     alpha: float
+    _if_same = "sets and intervals hold the truth less often than promised, and both costs add up: pass other rows"
 
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What one fit costs at a noise scale.
@@ -58,7 +59,8 @@ class ConformalSpending(PrefitSpending):
     def _find_threshold(self, rows: PrivateRows, score: Callable[[np.ndarray], np.ndarray], top: float) -> None:
         public, n_is_public = self._public(*rows.values.shape), self.adjacency != "add-remove"
         with self._spending(
-            public, {"rows": rows.values}, rows.null, facts=rows.facts, assumptions=[ROW_BY_ROW, _EXCHANGEABLE]
+            public, {"rows": rows.values}, rows.null, facts=rows.facts, assumptions=[ROW_BY_ROW, _EXCHANGEABLE],
+            warnings=self._doubts(public.n),
         ) as (executor, touches):  # fmt: skip
             (touch,) = touches.values()
             q, margin, _, _ = rule(touch, public.n, self.alpha, n_is_public)

@@ -52,7 +52,7 @@ class DPConformalRegressor(RegressorMixin, ConformalSpending):
         Your declaration that the rows given to `fit` were set apart from those that the model was trained on, without
         looking at their values.
     delta : float or "auto", default="auto"
-        "auto" is the largest power of ten at most 1/(10 n).
+        "auto" is the largest power of ten at most 1/(10 n), and at most the delta of the model.
     adjacency : {"zero-out", "replace-one", "add-remove"}, default="zero-out"
     n_public : int, optional
         Declared number of rows; needed for (and only for) ``"add-remove"``.

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skdp.accounting import PrivacyStatement, compose, compose_disjoint
+from skdp.accounting import PrivacyStatement, compose, compose_disjoint, resolve_delta
+from skdp.exceptions import PrivacyLeakWarning
 from skdp.releases import Spending
+from skdp.user_line import warn_user
 
 __all__ = ["PrefitSpending"]
 
@@ -25,6 +27,7 @@ class PrefitSpending(Spending):
 
     estimator: Any
     split: str
+    _if_same = "pass split='same', so that total_privacy_ adds up both costs"
 
     @property
     def total_privacy_(self) -> PrivacyStatement:
@@ -74,6 +77,25 @@ class PrefitSpending(Spending):
             msg="estimator=%(name)s is not fitted: fit it on other rows first, and wrap it in "
             "sklearn.frozen.FrozenEstimator where this object is cloned",
         )
+
+    def _resolved_delta(self, n: int) -> float:
+        """No larger than the model's where it is "auto": a few rows more must not weaken the claim of both."""
+        delta = resolve_delta(self.delta, n)
+        model = getattr(self.estimator, "privacy_", None)
+        given = model is None or not isinstance(self.delta, str)
+        return delta if given or not model.delta else min(delta, model.delta)
+
+    def _doubts(self, n: int) -> list[str]:
+        """Warn where the declared split looks wrong by public numbers alone; what was said, for the statement."""
+        model = getattr(self.estimator, "privacy_", None)
+        if self.split != "disjoint" or model is None or model.n != n:
+            return []
+        message = (
+            f"split='disjoint' declares that the model was trained on other rows, and there are as many here as it was "
+            f"trained on, {n}. If they are the same, {self._if_same}; if they are others, all is well"
+        )
+        warn_user(message, PrivacyLeakWarning)
+        return [message]
 
     def _adopt(self) -> None:
         """Take over what describes the columns."""

@@ -98,7 +98,7 @@ class DPTemperatureScaling(ClassifierMixin, PrefitSpending):
     max_slope : float or "auto", default="auto"
         Bound of what one row adds, in nats: larger distorts less and needs more noise.
     delta : float or "auto", default="auto"
-        "auto" is the largest power of ten at most 1/(10 n).
+        "auto" is the largest power of ten at most 1/(10 n), and at most the delta of the model.
     adjacency : {"zero-out", "replace-one", "add-remove"}, default="zero-out"
     n_public : int, optional
         Declared number of rows; needed for (and only for) ``"add-remove"``.
@@ -203,6 +203,8 @@ class DPTemperatureScaling(ClassifierMixin, PrefitSpending):
         -----
         WeakSignalWarning
             Where noise hides the temperature.
+        PrivacyLeakWarning
+            Where there are as many rows as the model was trained on, and `split` says that they are others.
         """
         self._check_fitted_model()
         given = self.max_slope
@@ -210,10 +212,14 @@ class DPTemperatureScaling(ClassifierMixin, PrefitSpending):
             raise ValueError(f"max_slope={given!r} must be 'auto' or positive and finite")
         rows = classified_rows(self.estimator, X, y, self.on_invalid)
         public = self._public(*rows.values.shape)
-        with self._spending(public, {"rows": rows.values}, rows.null, facts=rows.facts, assumptions=[ROW_BY_ROW]) as (
-            executor,
-            touches,
-        ):
+        with self._spending(
+            public,
+            {"rows": rows.values},
+            rows.null,
+            facts=rows.facts,
+            assumptions=[ROW_BY_ROW],
+            warnings=self._doubts(public.n),
+        ) as (executor, touches):
             (touch,) = touches.values()
             noise = touch.noise.multipliers[0] if touch.noise else 0.0
             least = math.ceil(noise * _ROWS_PER_NOISE * self._groups() ** 0.5)
@@ -296,7 +302,7 @@ class DPVectorScaling(DPTemperatureScaling):
     max_slope : float or "auto", default="auto"
         Bound of what one row adds, in nats.
     delta : float or "auto", default="auto"
-        "auto" is the largest power of ten at most 1/(10 n).
+        "auto" is the largest power of ten at most 1/(10 n), and at most the delta of the model.
     adjacency : {"zero-out", "replace-one", "add-remove"}, default="zero-out"
     n_public : int, optional
         Declared number of rows; needed for (and only for) ``"add-remove"``.

@@ -14,9 +14,10 @@ from skdp.exceptions import RankFailureError
 if TYPE_CHECKING:
     from skdp.distributed.ranks import Ranks
 
-__all__ = ["current", "lockstep", "member"]
+__all__ = ["current", "lockstep", "member", "unjoined_processes"]
 
 _current: tuple[Ranks, int, threading.Thread] | None = None
+_told = False
 
 
 @contextmanager
@@ -56,6 +57,20 @@ def current() -> Ranks | None:
             "enters it, one after the other (n_jobs=None)"
         )
     return ranks if ranks.size > 1 else None
+
+
+def unjoined_processes() -> list[str]:
+    """That torchrun started several processes and a fit begins outside of `process_group`; once per process."""
+    global _told
+    size = os.environ.get("WORLD_SIZE", "1")
+    if _told or belongs() or not (size.isdecimal() and int(size) > 1):
+        return []
+    _told = True
+    return [
+        f"WORLD_SIZE={size} is in the environment, as torchrun sets it, and no process_group() is open: each process "
+        "trains a model of its own on its own rows, at a price of its own. Fit inside `with "
+        "skdp.distributed.process_group():` to train one model together"
+    ]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from skdp.neural_network.estimates import Estimates, check_target_bounds, estima
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
+from skdp.neural_network.stating import hopeless_warnings
 from skdp.releases import ArrayExecutor, Spending, bounds_touches, class_counts_touch
 from skdp.user_line import warn_all
 
@@ -102,6 +103,11 @@ class CentralFit(Spending):
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
+
+        Warns
+        -----
+        WeakSignalWarning
+            Where the budget is too small for a model that is better than the prior.
         """
         self._check_budget()
         self._check_parameters()
@@ -109,6 +115,8 @@ class CentralFit(Spending):
         given = self._given_estimates(problem)
         charge, _, certificate = self._priced(problem.public)
         scale = certificate.scale if certificate else self.noise_multiplier
+        if scale is not None:
+            warn_all(hopeless_warnings(problem.public, problem.public.n / scale, self.epsilon, scale))
         touches = self._estimate_touches(scale)
         check_target_bounds(touches.get("target bounds"), problem.public, self.epsilon)
         facts, released = [*problem.facts, *self._given_facts(problem, given)], []

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skdp.contract.shown import shown
 from skdp.neural_network.problem import positions
 from skdp.neural_network.reading import invalid_targets, read_labels, read_numbers
+from skdp.user_line import private_rows
 
 __all__ = ["MODEL_IS_PUBLIC", "ROW_BY_ROW", "PrivateRows", "classified_rows", "predicted_rows"]
 
@@ -132,7 +133,8 @@ def _predicted(
     """Predictions, and the rows that the model refuses because of missing or infinite numbers."""
     null = np.zeros(n, dtype=bool)
     try:
-        found = method(X)
+        with private_rows():
+            found = method(X)
     except ValueError:
         # Each row's fate depends on itself alone: only those that are not finite are left out, and only by a model
         # that takes no such row.
@@ -143,7 +145,8 @@ def _predicted(
         if not null.any():
             raise
         cleaned = np.where(null.reshape(-1, *[1] * (numbers.ndim - 1)), 0.0, numbers)
-        found = method(type(X)(cleaned, columns=X.columns) if hasattr(X, "columns") else cleaned)
+        with private_rows():
+            found = method(type(X)(cleaned, columns=X.columns) if hasattr(X, "columns") else cleaned)
     found = np.asarray(found, dtype=np.float64)
     if len(found) != n:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: {name} {len(found)}, y {n}")

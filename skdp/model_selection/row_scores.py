@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing
 
 from skdp.metrics.losses import log_losses, squared_distances
 from skdp.neural_network.reading import read_numbers
+from skdp.user_line import private_rows
 
 __all__ = ["ROW_SCORES", "row_scores"]
 
@@ -101,7 +102,8 @@ def row_scores(scoring: Any, model: Any, X: Any, y: Any) -> np.ndarray:
         if scoring not in ROW_SCORES:
             raise ValueError(f"scoring={scoring!r} must be one of {', '.join(ROW_SCORES)}, or a function of its own")
         scoring = ROW_SCORES[scoring]
-    found = _scored(scoring, model, X, y, np.arange(len(y)))
+    with private_rows():
+        found = _scored(scoring, model, X, y, np.arange(len(y)))
     if found.shape != (len(y),):
         raise ValueError(f"scoring gave an array of shape {found.shape} for {len(y)} rows; it must give one per row")
     return np.clip(np.nan_to_num(found, nan=0.0), 0, 1)

@@ -21,7 +21,7 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import Public
 from skdp.contract.shown import shown
-from skdp.distributed import current, lockstep
+from skdp.distributed import current, lockstep, unjoined_processes
 from skdp.exceptions import PrivateBoundsWarning, RankFailureError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
@@ -170,11 +170,12 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
             check_parameters(work)
             check_callbacks(list(work.callbacks or []), work.validation_public)
             resolve_optimizer("sgd" if work.optimizer == "auto" else work.optimizer)
+            warn_all((UserWarning, message) for message in unjoined_processes())
             if ranks is not None:
                 agree_on_parameters(ranks, work, earlier, failed)
             checkpoint = find_checkpoint(work, ranks)
             problem = work._problem(X, y, sample_weight)
-            problem = problem if ranks is None else joined(ranks, problem)
+            problem = problem if ranks is None else joined(ranks, problem, getattr(work, "feature_names_in_", None))
             given = work._given_estimates(problem)
             delta = resolve_delta(work.delta, problem.public.n)
             programme = work._programme(problem, delta, given)
@@ -239,7 +240,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
             work, book = saved.estimator, saved.book
             book.shared = ranks is not None
             problem = work._problem(X, y, sample_weight)
-            problem = problem if ranks is None else joined(ranks, problem)
+            problem = problem if ranks is None else joined(ranks, problem, getattr(work, "feature_names_in_", None))
             if problem.public != saved.public:
                 raise ValueError(
                     f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"

@@ -55,8 +55,8 @@ def agree_on_parameters(ranks: Ranks, estimator: Any, earlier: Any, failed: Iter
     ranks.agree(said)
 
 
-def joined(ranks: Ranks, problem: Problem) -> Problem:
-    """The problem of all ranks, of which this one holds some rows.
+def joined(ranks: Ranks, problem: Problem, names: Any = None) -> Problem:
+    """The problem of all ranks, of which this one holds some rows, in columns of the same names and order.
 
     Raises
     ------
@@ -68,6 +68,7 @@ def joined(ranks: Ranks, problem: Problem) -> Problem:
     n = public.n if public.adjacency == "add-remove" else int(ranks.sum(public.n))
     problem = replace(problem, public=replace(public, n=n))
     facts = {f.name: getattr(problem.public, f.name) for f in fields(Public) if f.name != "n"}
+    facts["the names of columns"] = None if names is None else list(names)
     facts["classes"] = None if problem.classes is None else problem.classes.tolist()
     facts["what is taken as public"] = (problem.facts, problem.assumptions, problem.weighted)
     facts["the number of targets"] = problem.targets.shape[1:]

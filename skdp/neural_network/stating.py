@@ -19,7 +19,7 @@ from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.prospects import hopeless_signal
 from skdp.training.supported import trainable_parameters
 
-__all__ = ["all_together", "make_statement", "public_warnings", "signal_warnings"]
+__all__ = ["all_together", "hopeless_warnings", "make_statement", "public_warnings", "signal_warnings"]
 
 _MANY_INTEGERS = 32
 
@@ -58,20 +58,25 @@ def _token_warnings(estimator: Any, public: Public) -> list[tuple[type[Warning],
 
 def signal_warnings(programme: Any) -> list[tuple[type[Warning], str]]:
     """What the user should hear before a budget is spent on noise, from public facts alone."""
-    public = programme.public
-    variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
-    needed = hopeless_signal(public)
-    weakness = programme.mechanism.weakness(public, programme.scale)
+    weakness = programme.mechanism.weakness(programme.public, programme.scale)
     if weakness:
         return [(WeakSignalWarning, weakness)]
-    if programme.signal >= needed:
+    return hopeless_warnings(programme.public, programme.signal, programme.epsilon, programme.scale)
+
+
+def hopeless_warnings(
+    public: Public, signal: float, epsilon: float | None, scale: float | None
+) -> list[tuple[type[Warning], str]]:
+    """That a budget, `epsilon` or else a noise multiplier of `scale`, is too small for any model of public facts."""
+    variables = count_variables(public) if len(public.input_shape) == 1 else 0  # pixels are no columns
+    needed = hopeless_signal(public)
+    if signal >= needed:
         return []
-    budget = "noise_multiplier" if programme.epsilon is None else "epsilon"
-    value = programme.scale if programme.epsilon is None else programme.epsilon
-    more = needed / programme.signal
+    budget, value = ("noise_multiplier", scale) if epsilon is None else ("epsilon", epsilon)
+    more = needed / signal
     message = (
         f"{budget}={value:g} is so small a budget for n={public.n} rows that the model will likely be no better than "
-        f"the prior: signal {programme.signal:.2g}, while about {needed:.2g} are needed for {variables} columns. About "
+        f"the prior: signal {signal:.2g}, while about {needed:.2g} are needed for {variables} columns. About "
         f"{more:.2g} times the rows or the epsilon, or fewer columns, would help"
     )
     return [(WeakSignalWarning, message)]

@@ -34,9 +34,9 @@ _LARGEST_MU = 10.0
 
 
 def plan(
-    *,
     n: int,
     n_features: int | Sequence[int],
+    *,
     epsilon: float | None = None,
     n_classes: int | None = None,
     task: str | None = None,
@@ -149,12 +149,16 @@ def _configured(estimator: Any, task: str | None, n: int, epsilon: Any, delta: A
         raise ValueError(f"task={task!r} must be 'classification' or 'regression'")
     if estimator is None:
         spender = DPRegressor() if task == "regression" else DPClassifier()
+    elif isinstance(estimator, type):
+        raise TypeError(f"estimator={estimator.__name__} is a class; pass an instance, {estimator.__name__}()")
     elif hasattr(estimator, "privacy_charge"):
         spender = clone(estimator)
     else:
         raise TypeError(
-            f"estimator={type(estimator).__name__} cannot say what it costs; pass a private estimator, which has "
-            "privacy_charge(public, scale)"
+            f"estimator={type(estimator).__name__} cannot say what it costs from public numbers, as privacy_charge("
+            "public, scale) would. DPADMMClassifier and DPADMMRegressor cannot, whose sites each spend an epsilon of "
+            "their own: plan a site by DPClassifier('linear') or DPRegressor('linear') with its number of rows. "
+            "Otherwise pass a private estimator"
         )
     known = spender.get_params(deep=False)
     if adjacency is not None and adjacency not in ADJACENCIES:
@@ -253,7 +257,12 @@ def _squared(touch: Touch) -> float:
 def _elsewhere(charge: Charge, delta: float) -> dict[str, float | None]:
     """Epsilon of the same releases under every adjacency; None where there is no bound."""
     found: dict[str, float | None] = {}
+    # A search splits its rows by position, which one row more would move, and its bound is proved for zero-out alone.
+    searched = any(isinstance(touch.noise, Selection) for touch in charge.touches)
     for adjacency in ADJACENCIES:
+        if searched and adjacency != charge.adjacency:
+            found[adjacency] = None
+            continue
         try:
             found[adjacency] = _cost(replace(charge, adjacency=adjacency), delta)
         except (UnsupportedEventError, ValueError):

@@ -14,7 +14,10 @@ from skdp.preprocessing.categories import keys_of
 from skdp.preprocessing.schema import Column, Schema
 from skdp.preprocessing.tables import as_array, is_named
 
-__all__ = ["EPOCH", "TableColumn", "as_table", "declared_types", "known_columns", "read_table", "table_columns"]
+__all__ = [
+    "EPOCH", "TableColumn", "as_table", "declared_types", "known_columns", "read_table", "table_columns",
+    "unread_cells",
+]  # fmt: skip
 
 EPOCH = np.datetime64("2000-01-01")
 _DAY = np.timedelta64(1, "D")
@@ -108,7 +111,9 @@ def table_columns(types: Iterable[tuple[str, str]], known: Mapping[str, Column])
     for name, dtype in types.items():
         column, kind = known.get(name), "boolean" if dtype == "bool" else dtype
         if column is not None:
+            yes_or_no = len(column.categories) == 2 and all(isinstance(value, bool) for value in column.categories)
             kind = "date" if kind == "date" and column.kind == "numeric" else column.kind
+            kind = "boolean" if yes_or_no else kind
         rules_out = column is not None and not column.missing
         columns.append(TableColumn(name, kind, column, not rules_out and dtype != "bool"))
     return columns
@@ -116,9 +121,26 @@ def table_columns(types: Iterable[tuple[str, str]], known: Mapping[str, Column])
 
 def read_table(table: Any, columns: list[TableColumn]) -> list[np.ndarray]:
     """Cells of each column as its kind says."""
+    return [column.read(values) for column, values in zip(columns, _values(table, columns), strict=True)]
+
+
+def unread_cells(table: Any, columns: list[TableColumn], cells: list[np.ndarray]) -> dict[str, int]:
+    """By name of a column of numbers, dates or booleans: how many cells hold something that was taken as missing.
+
+    `cells` is what `read_table` gave. The counts are exact, so they are for rows that are nobody's secret.
+    """
+    found = {}
+    for column, values, own in zip(columns, _values(table, columns), cells, strict=True):
+        if column.kind != "categorical" and values.dtype.kind not in "fiub":
+            found[column.name] = int((np.isnan(own) & pd.notna(values)).sum())
+    return {name: count for name, count in found.items() if count}
+
+
+def _values(table: Any, columns: list[TableColumn]) -> list[np.ndarray]:
+    """The columns as they are."""
     if not is_named(table):
-        return [column.read(table[:, i]) for i, column in enumerate(columns)]
-    return [column.read(_cells(table[column.name])) for column in columns]
+        return [table[:, i] for i in range(len(columns))]
+    return [_cells(table[column.name]) for column in columns]
 
 
 def _cells(own: Any) -> np.ndarray:

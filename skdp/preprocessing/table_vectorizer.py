@@ -17,7 +17,6 @@ from skdp.exceptions import PrivateBoundsWarning
 from skdp.preprocessing.categories import TEXT_OR_NUMBERS, category_of, key_of
 from skdp.preprocessing.one_hot_encoder import DELTA_SHARE, most_common, positions
 from skdp.preprocessing.private_columns import part
-from skdp.preprocessing.schema import Column
 from skdp.preprocessing.table_layout import (
     TableColumn,
     as_table,
@@ -25,9 +24,10 @@ from skdp.preprocessing.table_layout import (
     known_columns,
     read_table,
     table_columns,
+    unread_cells,
 )
 from skdp.releases import Spending, bounds_queries, bounds_touches, discovery_queries, discovery_touch
-from skdp.user_line import warn_user
+from skdp.user_line import private_rows, rows_are_private, warn_user
 
 __all__ = ["DPTableVectorizer"]
 
@@ -47,9 +47,9 @@ class DPTableVectorizer(TransformerMixin, Spending):
     Parameters
     ----------
     schema : Schema, dict or None, default=None
-        What is public of some or all columns: by name, bounds as a tuple ``(low, high)``, a list of categories, or a
-        `Column`; columns without names are x0, x1 and so on. A column of which everything is public costs nothing, and
-        with all of them public the fit does not.
+        What is public of some or all columns: by name, bounds as a tuple ``(low, high)``, a list of categories
+        (``[False, True]`` is a boolean), or a `Column`; columns without names are x0, x1 and so on. A column of which
+        everything is public costs nothing, and with all of them public the fit does not.
     max_categories : int or None, default=100
         Most released categories of a column; rarer ones count as other.
     epsilon : float or None, default=1.0
@@ -225,8 +225,28 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self._lay_out(found)
         return self
 
+    def fit_transform(self, X: Any, y: Any = None, sample_weight: Any = None) -> pd.DataFrame:
+        """Spend the budget as `fit` does, then encode the same rows, of which no warning tells.
+
+        Parameters
+        ----------
+        X : table or array-like of shape (n_samples, n_features)
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in `fit`; rows of weight 0 are encoded like all others.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_samples, n_outputs)
+            Still private: these are the rows, each by itself.
+        """
+        self.fit(X, y, sample_weight)
+        with private_rows():
+            return self.transform(X)
+
     def transform(self, X: Any) -> pd.DataFrame:
-        """Encode rows.
+        """Encode rows, such as those to predict.
 
         Parameters
         ----------
@@ -236,12 +256,21 @@ class DPTableVectorizer(TransformerMixin, Spending):
         -------
         pandas.DataFrame of shape (n_samples, n_outputs)
             Numbers in [-1, 1], and booleans.
+
+        Warns
+        -----
+        UserWarning
+            With name and exact count, where cells of a column of numbers, dates or booleans hold something else, which
+            is taken as missing. Not in `fit_transform`, nor where skdp itself reads private rows.
         """
         check_is_fitted(self)
         table = as_table(X)
         validate_data(self, X, reset=False, skip_check_array=True)
         outputs: list[np.ndarray] = []
-        for column, content, cells in zip(self._columns, self._contents, read_table(table, self._columns), strict=True):
+        read = read_table(table, self._columns)
+        if not rows_are_private():
+            self._warn_of_unread(unread_cells(table, self._columns, read))
+        for column, content, cells in zip(self._columns, self._contents, read, strict=True):
             outputs += _encoded(column, content, cells)
         index = X.index if isinstance(X, pd.DataFrame) else None
         frame = pd.DataFrame(dict(enumerate(outputs)), index=index)
@@ -290,6 +319,12 @@ class DPTableVectorizer(TransformerMixin, Spending):
         if doubt:
             warn_user(f"{doubt}; pass what is public of them in schema=, or leave them out", PrivateBoundsWarning)
 
+    def _warn_of_unread(self, unread: dict[str, int]) -> None:
+        kinds = {"numeric": "numbers", "date": "dates", "boolean": "booleans or 0 and 1"}
+        for name, count in unread.items():
+            what = "1 cell was" if count == 1 else f"{count} cells were"
+            warn_user(f"column {name!r}: {what} taken as missing; the model expects {kinds[self.kinds_[name]]}")
+
     def _warn_of_identifiers(self) -> None:
         """By names alone: whether all values differ is private."""
         named = [column.name for column in self._columns if _IDENTIFIER.search(column.name)]
@@ -307,7 +342,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
         self.columns_ = {}
         self.kinds_ = {column.name: column.kind for column in self._columns}
         for i, column in enumerate(self._columns):
-            content = found.get(i) if column.knowledge is None else _known(column.knowledge)
+            content = found.get(i) if column.knowledge is None else _known(column)
             name = column.name
             if isinstance(content, list):
                 values = [category_of(key) for key in content]
@@ -335,7 +370,10 @@ def _private(columns: list[TableColumn], what: str) -> list[int]:
     return [i for i, column in enumerate(columns) if column.knowledge is None and column.kind in kinds]
 
 
-def _known(knowledge: Column) -> Any:
+def _known(column: TableColumn) -> Any:
+    knowledge = column.knowledge
+    if column.kind == "boolean":
+        return None
     if knowledge.kind == "categorical":
         return [key_of(category) for category in knowledge.categories]
     return (knowledge.low, knowledge.high, *([knowledge.transform] if knowledge.transform != "linear" else []))

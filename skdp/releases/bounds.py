@@ -23,6 +23,8 @@ _FEWEST_BINS, _MOST_BINS = 4, 64
 _FALSE_ALARM = 1e-3
 # Share of the rows that a range may leave out where noise is strong: clipping more costs more than a wide range.
 _LEFT_OUT = 0.05
+# Share of the rows that may lie at 2 or more, at two standard deviations of the noise, in what counts as an indicator.
+_BEYOND_ONE = 0.01
 # Neighbouring bins of the ladder are looked at together where none stands out alone.
 _TOGETHER = (1, 2, 4)
 _NAMED_COLUMNS = 5
@@ -47,7 +49,8 @@ class Ranges:
         Columns found only in part: the noise is large next to the number of rows, or what stands out of it holds too
         few of them, so that the range was widened to where the others may be. Public bounds are better there.
     indicator : ndarray of bool of shape (groups,)
-        Columns that show 0 and otherwise only 1, as a 0/1 indicator does; their bounds are (0, 1).
+        Columns that show 0 and otherwise only 1, as a 0/1 indicator does, and of which hardly any row can lie above:
+        a column of small counts, mostly 0 and 1, is none. Their bounds are (0, 1).
     """
 
     bounds: np.ndarray
@@ -108,6 +111,7 @@ def bounds_queries(
     coarse, fine = touches
     (ladder,) = yield Query(coarse, (Counts(of, np.tile(_LADDER, (groups, 1))),))
     wide = np.tile([-1.0, 1.0], (groups, 1))
+    reach = wide.copy()
     found, weak, candidate = np.zeros((3, groups), dtype=bool)
     noise = _noise_std(fine, groups)
     bins = _MOST_BINS if noise == 0 else int(np.clip(n / (8 * noise), _FEWEST_BINS, _MOST_BINS)) // 2 * 2
@@ -116,11 +120,14 @@ def bounds_queries(
         seen = _seen(ladder, counts, noise, tail)
         found[group] = len(seen) > 0
         candidate[group] = _ZERO in seen and np.isin(seen, (_ZERO, _ONE)).all()
+        if found[group]:
+            first, last = _widened(counts, seen, n, noise)
         if candidate[group]:
+            # Noise hides the few rows above 1 of small counts: where they may be, the range reaches to 2 at least.
+            reach[group] = 0.0 if _OUTER[first] > -0.5 else _OUTER[first], max(_OUTER[last + 1], 2.0)
             # 0 lies in the middle of the lowest even bin and 1 in the middle of another.
             wide[group] = -1 / bins, 2 - 1 / bins
         elif found[group]:
-            first, last = _widened(counts, seen, n, noise)
             unsure = noise * len(seen) ** 0.5 > 2 * _LEFT_OUT * n
             weak[group] = unsure or last - first > seen[-1] - seen[0]
             wide[group] = _OUTER[first], _OUTER[last + 1]
@@ -131,6 +138,10 @@ def bounds_queries(
     indicator = np.zeros(groups, dtype=bool)
     for group, counts in enumerate(even):
         stands_out = counts > _threshold(even, counts, noise, tail)
+        # The last bin has no upper end.
+        if candidate[group] and counts[-1] + 2 * noise > _BEYOND_ONE * n:
+            bounds[group], weak[group] = reach[group], noise > 0
+            continue
         indicator[group] = candidate[group] and np.isin(np.flatnonzero(stands_out), (0, bins // 2)).all()
         if indicator[group]:
             bounds[group] = 0, 1

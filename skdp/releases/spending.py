@@ -99,6 +99,10 @@ class Spending(Stated, LedgerAware, BaseEstimator):
         facts = {"n_outputs": 0, "task": "regression", **facts}
         return Public(n, (width,), adjacency=self.adjacency, **facts)
 
+    def _resolved_delta(self, n: int) -> float:
+        """The delta of a fit on `n` rows."""
+        return resolve_delta(self.delta, n)
+
     @contextmanager
     def _spending(
         self,
@@ -161,6 +165,6 @@ class Spending(Stated, LedgerAware, BaseEstimator):
 
     def _priced(self, public: Public) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate where there is one."""
-        delta = resolve_delta(self.delta, public.n)
+        delta = self._resolved_delta(public.n)
         scale, certificate = at_budget(self, lambda scale: self.privacy_charge(public, scale), delta)
         return self.privacy_charge(public, scale), delta, certificate

@@ -20,7 +20,7 @@ from skdp import DPClassifier
 from skdp.accounting import compose
 from skdp.calibration import DPTemperatureScaling, DPVectorScaling
 from skdp.calibration.temperature import tempered
-from skdp.exceptions import WeakSignalWarning
+from skdp.exceptions import PrivacyLeakWarning, WeakSignalWarning
 from skdp.metrics import negative_log_likelihood
 
 not_private = pytest.mark.filterwarnings("ignore::skdp.exceptions.NotPrivateWarning")
@@ -119,6 +119,28 @@ def test_statements_of_model_and_repair(model):
     assert same.total_privacy_.epsilon == compose([net.privacy_, same.privacy_]).epsilon > net.privacy_.epsilon
     with pytest.raises(AttributeError, match="compose_disjoint"):
         _ = DPTemperatureScaling(LogisticRegression().fit(X, y)).fit(X, y).total_privacy_
+
+
+def test_as_many_rows_as_the_model_was_trained_on_are_doubted(model, recwarn):
+    net, X, y = model
+    doubted = DPTemperatureScaling(net, epsilon=0.5).fit(X, y)
+    assert [str(w.message) for w in recwarn if w.category is PrivacyLeakWarning] == [doubted.privacy_.warnings[0]]
+    assert "pass split='same'" in doubted.privacy_.warnings[0]
+    assert "on what was declared to be other rows" in doubted.total_privacy_.text
+    recwarn.clear()
+    DPTemperatureScaling(net, epsilon=0.5, split="same").fit(X, y)
+    DPTemperatureScaling(net, epsilon=0.5).fit(X[:499], y[:499])
+    assert not [w for w in recwarn if w.category is PrivacyLeakWarning]
+
+
+def test_few_rows_do_not_raise_delta(model):
+    net, X, y = model
+    assert net.privacy_.delta == 1e-4
+    few = DPTemperatureScaling(net, epsilon=0.5).fit(X[:100], y[:100])
+    assert few.privacy_.delta == few.total_privacy_.delta == 1e-4
+    assert DPTemperatureScaling(net, epsilon=0.5, delta=1e-3).fit(X[:100], y[:100]).privacy_.delta == 1e-3
+    more = DPTemperatureScaling(net, epsilon=0.5).fit(np.tile(X, (4, 1)), np.tile(y, 4))
+    assert more.privacy_.delta == 1e-5
 
 
 def test_it_is_a_classifier_around_a_frozen_one(model):

@@ -16,6 +16,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pandas as pd
 import torch
 from skorch.callbacks import Callback, LRScheduler
 
@@ -225,6 +226,8 @@ def refusals(ranks, folder):
     attempts = {
         "epsilon": lambda: private(epsilon=1.0 + ranks.rank).fit(X, y),
         "columns": lambda: private().fit(X[:, : 4 - ranks.rank], y),
+        "names": lambda: private().fit(pd.DataFrame(X, columns=list("abcd" if first else "abdc")), y),
+        "nameless": lambda: private().fit(pd.DataFrame(X, columns=list("abcd")) if first else X, y),
         "parameter": lambda: private(lr=0.1 if first else -1.0).fit(X, y),
         "rows": lambda: private().fit(X, y if first else y[:-1]),
         "dp-ftrl": lambda: private(mechanism="dp-ftrl").fit(X, y),

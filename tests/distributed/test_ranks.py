@@ -5,6 +5,8 @@ False alarms of the statistical tests: below 1e-6 each.
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from processes import play
@@ -12,7 +14,7 @@ from scenarios import CLIPPINGS, exact_sums, executor, plain, private, rows, tab
 from scipy import stats
 
 from skdp import DPRegressor
-from skdp.distributed import current, process_group
+from skdp.distributed import current, membership, process_group
 from skdp.training.sum_total import FLOAT_SLACK
 
 SUMS = [*CLIPPINGS, "below", "norms", "thinned", "carriers"]
@@ -130,6 +132,12 @@ def test_a_row_of_rank_1_changes_no_query_and_moves_no_answer_too_far(pair, kind
     [
         ("epsilon", ("ValueError", "ValueError"), "epsilon differs between the ranks: 1.0 on rank 0, 2.0 on rank 1"),
         ("columns", ("ValueError", "ValueError"), "input_shape differs between the ranks"),
+        (
+            "names",
+            ("ValueError", "ValueError"),
+            "names of columns differs between the ranks: ['a', 'b', 'c', 'd'] on",
+        ),
+        ("nameless", ("ValueError", "ValueError"), "the names of columns differs between the ranks"),
         ("dp-ftrl", ("ValueError", "ValueError"), "Use mechanism='dp-sgd', 'dpis' or 'rgp'"),
         ("neuraldp", ("ValueError", "ValueError"), "cannot train inside process_group()"),
         ("spender", ("ValueError", "ValueError"), "DPMinMaxScaler would see the rows of one process alone"),
@@ -215,6 +223,17 @@ def test_wrong_options_name_themselves(option, value):
 def test_a_group_of_one_process_is_an_ordinary_fit(tmp_path):
     found = play(1, "full_batches", tmp_path)
     assert np.array_equal(found["full_batches"][0][0], weights(plain().fit(*table())))
+
+
+def test_fits_of_torchrun_outside_of_a_group_are_told_once(monkeypatch):
+    monkeypatch.setattr(membership, "_told", False)
+    X, y = table(60)
+    for size, expected in (("1", 0), ("2", 1), ("2", 0)):
+        monkeypatch.setenv("WORLD_SIZE", size)
+        with warnings.catch_warnings(record=True) as heard:
+            warnings.simplefilter("always")
+            private(max_epochs=1).fit(X, y)
+        assert len([w for w in heard if "no process_group() is open" in str(w.message)]) == expected
 
 
 # ------------------------------------------------------------------ slow

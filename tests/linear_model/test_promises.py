@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 from unittest import mock
 
 import numpy as np
@@ -21,7 +22,7 @@ from suite import (
 
 from skdp.accounting import epsilon as epsilon_of
 from skdp.contract import ADJACENCIES, Public
-from skdp.exceptions import NotFittedError, NotPrivateWarning
+from skdp.exceptions import NotFittedError, NotPrivateWarning, WeakSignalWarning
 from skdp.releases import ArrayExecutor
 from tests.linear_model.fits import classifier, regressor, rows
 
@@ -61,6 +62,19 @@ def prepared(case, **params):
 
 def targets(model):
     return LABELS.astype(float) if hasattr(model, "classes") else NUMBERS.copy()
+
+
+@pytest.mark.parametrize("make", [classifier, regressor])
+def test_hopeless_budgets_are_said_to_be(make):
+    X, labels, numbers = rows(2000)
+    y = labels if make is classifier else numbers
+    with pytest.warns(WeakSignalWarning, match=r"^epsilon=1e-09 is so small .* n=2000 rows .* for 4 columns"):
+        make(epsilon=1e-9).fit(X, y)
+    with pytest.warns(WeakSignalWarning, match="^noise_multiplier=900 is so small"):
+        make(epsilon=None, noise_multiplier=900.0).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeakSignalWarning)
+        make(epsilon=None, noise_multiplier=400.0).fit(X, y)  # a signal of 5, where 4 are needed
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -12,6 +12,7 @@ from skdp import DPClassifier, DPRegressor
 from skdp.accounting import attack_accuracy, epsilon
 from skdp.contract import Public
 from skdp.exceptions import WeakSignalWarning
+from skdp.linear_model import DPADMMClassifier
 from skdp.model_selection import DPSearchCV
 from skdp.neural_network.prospects import hopeless_signal, rows_for, signal_for, verdict_of
 from skdp.pipeline import make_private_pipeline
@@ -60,10 +61,21 @@ def test_pipeline_and_search(data):
     planned = skdp.plan(n=600, n_features=4, estimator=search)
     alone = skdp.plan(n=600, n_features=4, estimator=model, epsilon=2.0)
     assert planned.mean_trials == 4 and planned.other_adjacencies["replace-one"] is None
+    assert planned.other_adjacencies["add-remove"] is None  # DPSearchCV refuses estimators of that adjacency
     assert planned.noise_multiplier > 1.3 * alone.noise_multiplier
     assert planned.signal < alone.signal / 1.3
     charge = search.fit(*data).privacy_.event
     assert epsilon(charge, planned.delta) == pytest.approx(planned.other_adjacencies["zero-out"], rel=1e-9)
+
+
+def test_numbers_by_position_and_estimators_that_cannot_be_planned():
+    assert skdp.plan(3000, 13) == skdp.plan(n=3000, n_features=13)
+    with pytest.raises(TypeError, match="DPADMMClassifier cannot say what it costs.*number of rows"):
+        skdp.plan(3000, 13, estimator=DPADMMClassifier())
+    with pytest.raises(TypeError, match=r"pass an instance, DPClassifier\(\)"):
+        skdp.plan(3000, 13, estimator=DPClassifier)
+    with pytest.raises(TypeError, match="'n' and 'n_features'"):
+        skdp.plan(estimator=DPClassifier())
 
 
 def test_shares_of_private_bounds():

@@ -21,6 +21,7 @@ from skdp.accounting import epsilon as epsilon_of
 from skdp.contract import Frequent, Public
 from skdp.datasets import load_adult
 from skdp.exceptions import NotPrivateWarning, PrivateBoundsWarning
+from skdp.metrics import PrivateScore
 from skdp.preprocessing import Column, DPTableVectorizer, Schema
 from skdp.preprocessing.table_layout import declared_types
 from skdp.releases import ArrayExecutor
@@ -75,9 +76,48 @@ def test_public_knowledge_is_used_as_it_is():
     assert vectorizer.privacy_.epsilon == 0 and "schema" in vectorizer.privacy_.public
     out = vectorizer.transform(X)
     np.testing.assert_allclose(out["wage"], (X["wage"].clip(0, 10_000) / 5000 - 1).fillna(0), atol=1e-12)
-    assert "owner_True" in out and out.index.equals(X.index)
+    assert (out["owner"] == X["owner"]).all() and vectorizer.kinds_["owner"] == "boolean"
+    assert out.index.equals(X.index)
     again = DPTableVectorizer(vectorizer.columns_).fit(X)
     pd.testing.assert_frame_equal(again.transform(X), out)
+
+
+def test_false_and_true_are_a_boolean_and_round_trip():
+    flags = [True, False, True, None]
+    X = pd.DataFrame({"b": [True, False, True, True], "o": pd.Series(flags, dtype=object), "k": [1, 0, 1, 5]})
+    vectorizer = DPTableVectorizer({"b": [False, True], "o": [True, False], "k": [False, True]}).fit(X)
+    out = vectorizer.transform(X)
+    assert out["b"].tolist() == X["b"].tolist() and out["o"].tolist() == [True, False, True, False]
+    assert out["missingindicator_o"].tolist() == [False, False, False, True] and out["k"].tolist() == [1, 0, 1, 1]
+    assert vectorizer.columns_ == dict.fromkeys("bok", [False, True])
+    pd.testing.assert_frame_equal(DPTableVectorizer(vectorizer.columns_).fit_transform(X), out)
+
+
+def test_cells_that_are_no_numbers_are_counted_at_prediction_alone(recwarn):
+    X = pd.DataFrame({"age": pd.Series([40, "old", None, 50] * 5, dtype=object), "at": pd.Timestamp("2020-01-01")})
+    vectorizer = DPTableVectorizer({"age": (0, 100), "at": (0, 9000)})
+    vectorizer.fit_transform(X)
+    pipeline = make_pipeline(vectorizer, DPClassifier("linear", epsilon=1.0, classes=[0, 1], max_epochs=1))
+    y = np.arange(20) % 2
+    pipeline.fit(X, y)
+    PrivateScore("accuracy", epsilon=1.0)(pipeline, X, y)
+    assert not [w for w in recwarn if "taken as missing" in str(w.message)]
+    with pytest.warns(UserWarning, match="column 'age': 5 cells were taken as missing; the model expects numbers"):
+        pipeline.predict(X)
+    with pytest.warns(UserWarning, match="column 'at': 20 cells were taken as missing; the model expects dates"):
+        pipeline.predict(X.assign(age=1.0, at="soon"))
+    recwarn.clear()
+    pipeline.predict(X.assign(age=[41, np.nan] * 10))
+    assert len(recwarn) == 0
+
+
+def test_small_counts_keep_their_range_and_are_named():
+    rng = np.random.default_rng(0)
+    visits = np.where(rng.random(5000) < 0.89, 0, np.minimum(rng.geometric(0.6, 5000), 9))
+    X = pd.DataFrame({"visits": visits, **{f"lab{k}": rng.normal(size=5000) for k in range(9)}})
+    with pytest.warns(PrivateBoundsWarning, match="range of columns.*'visits'.*schema="):
+        out = DPTableVectorizer(epsilon=0.1, insecure_noise_seed=0).fit_transform(X)
+    assert out["visits"].dtype.kind == "f" and out["visits"][visits > 1].min() > out["visits"][visits == 1].max()
 
 
 def test_a_schema_says_what_it_always_says():

@@ -79,6 +79,20 @@ def test_at_little_data_and_much_noise_what_is_found_holds_most_of_the_column():
         assert found[name] and ((table[name] >= low) & (table[name] <= high)).mean() > 0.85
 
 
+@pytest.mark.parametrize(("n", "multiplier"), [(5_000, 28.0), (5_000, 3.0), (50_000, 28.0), (2_000, None)])
+def test_small_counts_are_no_indicators(n, multiplier):
+    """Mostly 0 and 1, and 4 % above. False alarms below 1 in 1,000 columns, by the normal tail at 3.5."""
+    rng = np.random.default_rng(0)
+    visits = np.where(rng.random(n) < 0.89, 0, np.minimum(rng.geometric(0.6, n), 9))
+    table = {"visits": visits, **{f"other {k}": rng.normal(size=n) for k in range(9)}}
+    for seed in range(5):
+        found = ranges(table, multiplier, seed)
+        assert not found.indicator[0]
+        assert found.bounds[0, 0] <= 0 and found.bounds[0, 1] >= 1.9
+    if multiplier == 28.0 and n == 5_000:
+        assert found.weak[0] and "'visits'" in found.doubt(list(table))
+
+
 def test_columns_hidden_by_noise_are_said_to_be():
     bounds, found = release(columns(300), 28.0)
     assert not any(found.values())
