@@ -24,7 +24,7 @@ _FALSE_ALARM = 1e-3
 # Share of the rows that a range may leave out where noise is strong: clipping more costs more than a wide range.
 _LEFT_OUT = 0.05
 # Share of the rows that may lie at 2 or more, at two standard deviations of the noise, in what counts as an indicator.
-_BEYOND_ONE = 0.01
+_BEYOND_ONE = 0.02
 # Neighbouring bins of the ladder are looked at together where none stands out alone.
 _TOGETHER = (1, 2, 4)
 _NAMED_COLUMNS = 5

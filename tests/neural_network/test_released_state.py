@@ -31,7 +31,7 @@ from skdp.exceptions import (
     WeakSignalWarning,
 )
 from skdp.nets import Net
-from skdp.neural_network import base, fitting
+from skdp.neural_network import base, estimates
 from skdp.neural_network.programme import draw_up
 from skdp.neural_network.stating import signal_warnings
 from skdp.releases import ArrayExecutor
@@ -479,7 +479,7 @@ def test_hidden_and_blurred_columns_share_one_warning(recwarn):
         yield from ()
         return ranges
 
-    with mock.patch.object(fitting, "bounds_queries", known):
+    with mock.patch.object(estimates, "bounds_queries", known):
         classifier(feature_bounds="private").fit(X, Y)
     (warning,) = recwarn
     hidden, blurred = "hides the range of columns 1, taken as [-1, 1]", "blurs the range of columns 2, which may be"
