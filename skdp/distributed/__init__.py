@@ -5,13 +5,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from skdp.distributed.membership import current, lockstep, unjoined_processes
+from skdp.distributed.membership import current, lockstep
 
 if TYPE_CHECKING:
     from skdp.distributed.group import process_group
     from skdp.distributed.ranks import Ranks
 
-__all__ = ["Ranks", "current", "lockstep", "process_group", "unjoined_processes"]
+__all__ = ["Ranks", "current", "lockstep", "process_group"]
 
 _HOMES = {"Ranks": "skdp.distributed.ranks", "process_group": "skdp.distributed.group"}
 

@@ -14,7 +14,7 @@ from skdp.exceptions import RankFailureError
 if TYPE_CHECKING:
     from skdp.distributed.ranks import Ranks
 
-__all__ = ["current", "lockstep", "member", "unjoined_processes"]
+__all__ = ["current", "lockstep", "member"]
 
 _current: tuple[Ranks, int, threading.Thread] | None = None
 _told = False

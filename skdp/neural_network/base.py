@@ -21,7 +21,8 @@ from skdp.accounting import FitBook, PrivacyStatement, compose, resolve_delta
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.contract import Public
 from skdp.contract.shown import shown
-from skdp.distributed import current, lockstep, unjoined_processes
+from skdp.distributed import current, lockstep
+from skdp.distributed.membership import unjoined_processes
 from skdp.exceptions import PrivateBoundsWarning, RankFailureError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
