@@ -92,7 +92,7 @@ def objective_terms(multiplier: float) -> ObjectiveTerms:
     --------
     >>> terms = objective_terms(4.0)
     >>> round(terms.noise, 2), round(terms.curvature, 1)
-    (5.24, 20.5)
+    (5.16, 20.2)
     """
     whole = 1 / multiplier
     most = whole * math.sqrt(1 - _POINT_SHARE**2)

@@ -166,7 +166,7 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
             elif isinstance(error, KeyboardInterrupt):
                 error.add_note(what_was_sent(site))
             if site.round:  # a stored site may go on, so it counts as planned
-                of_rows = site.statement(notes) if site.stored else site.settle(notes)
+                of_rows = site.row_statement(notes) if site.stored else site.settle(notes)
                 estimator._spent([name], [of_rows], [site.person_statement(most, terms.rows, notes)], False)
             site.close()
             raise
@@ -178,7 +178,7 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
 
 def name_what_was_sent(error: RankFailureError, site: Site) -> None:
     """Let the failure of another rank say what this site has spent, and how to go on."""
-    error.spent = site.statement()
+    error.spent = site.row_statement()
     error.args = (f"{error}. {what_was_sent(site)}",)
 
 
@@ -186,7 +186,7 @@ def what_was_sent(site: Site) -> str:
     """How far a site has come, what that costs, and how to go on."""
     if not site.round:
         return f"Site {site.name!r} has sent no noisy model, and nothing is spent"
-    planned = site.statement()
+    planned = site.row_statement()
     on = "start all sites again with the same stores to go on" if site.stored else "pass store= to be able to go on"
     return (
         f"Site {site.name!r} has sent {site.round} of {site.terms.rounds} noisy models; all of them would cost "

@@ -302,7 +302,7 @@ class Site:
         if not self._unsafe:
             self._write(self._iterate, self._answered)
         self.close()
-        return self.statement(warnings)
+        return self.row_statement(warnings)
 
     def close(self) -> None:
         """Let go of the store, for another process to go on from it."""
@@ -312,9 +312,9 @@ class Site:
     @property
     def privacy_(self) -> PrivacyStatement:
         """Statement about this site's rows: as planned until `settle`, then as executed."""
-        return self.statement()
+        return self.row_statement()
 
-    def statement(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
+    def row_statement(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
         """`privacy_`, with warnings to be named in it."""
         return self._stated(self._charge, self.rows, self._certificate, (), warnings)
 
