@@ -1,4 +1,4 @@
-"""Private ADMM behind scikit-learn's interface: its checks, searches, pipelines, and wrong parameters."""
+"""Private ADMM behind scikit-learn's interface: searches, persistence, and wrong parameters."""
 
 from __future__ import annotations
 
@@ -10,44 +10,10 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from sklearn.utils import estimator_checks
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skdp import PrivacyLedger
 from skdp.exceptions import NotPrivateWarning, PrivacyLeakWarning
 from skdp.linear_model import DPADMMClassifier, DPADMMRegressor, Huber
-
-# Noise is seeded and small: the checks are about the interface.
-GENEROUS = {"epsilon": 1e4, "insecure_noise_seed": 0, "n_agents": 1}
-ESTIMATORS = [
-    DPADMMClassifier(feature_bounds=(-100, 100), **GENEROUS),
-    DPADMMRegressor(feature_bounds=(-5, 5), y_bounds=(-300, 300), **GENEROUS),
-]
-IMPOSSIBLE = {
-    "check_all_zero_sample_weights_error": (
-        "whether any row weighs something is private: with an error in its place one row would decide between a "
-        "model and an exception. Null rows alone train a model of pure noise"
-    ),
-    "check_sample_weight_equivalence_on_dense_data": (
-        "a weight of 2 doubles one record's gradient before it is clipped, two copies are two records of which each "
-        "is clipped, and leaving rows out changes the public number of rows and so the noise"
-    ),
-}
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=lambda estimator: IMPOSSIBLE)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: type(model).__name__)
-@pytest.mark.parametrize("check", sorted(IMPOSSIBLE))
-def test_expected_failures_do_fail(estimator, check):
-    """A reason that is no longer true has to go."""
-    with pytest.raises(AssertionError):
-        getattr(estimator_checks, check)(type(estimator).__name__, estimator)
 
 
 def table(n=600):

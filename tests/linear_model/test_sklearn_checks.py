@@ -6,7 +6,7 @@ import pytest
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skdp.linear_model import DPLinearClassifier, DPLinearRegressor
+from skdp.linear_model import DPADMMClassifier, DPADMMRegressor, DPLinearClassifier, DPLinearRegressor
 
 # Noise is seeded and small: the checks are about the interface.
 GENEROUS = {"epsilon": 1e4, "insecure_noise_seed": 0}
@@ -17,6 +17,8 @@ ESTIMATORS = [
     DPLinearRegressor(**GENEROUS),
     DPLinearRegressor("boosted-adassp", **GENEROUS),
     DPLinearRegressor("adassp", **GENEROUS),
+    DPADMMClassifier(feature_bounds=(-100, 100), **GENEROUS),
+    DPADMMRegressor(feature_bounds=(-5, 5), y_bounds=(-300, 300), **GENEROUS),
 ]
 IMPOSSIBLE = {
     "check_all_zero_sample_weights_error": (
@@ -37,7 +39,9 @@ def test_scikit_learn_checks(estimator, check):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda model: f"{type(model).__name__} {model.solver}")
+@pytest.mark.parametrize(
+    "estimator", ESTIMATORS, ids=lambda model: f"{type(model).__name__} {getattr(model, 'solver', '')}"
+)
 @pytest.mark.parametrize("check", sorted(IMPOSSIBLE))
 def test_expected_failures_do_fail(estimator, check):
     """A reason that is no longer true has to go."""
