@@ -174,6 +174,8 @@ class Ranks:
     # ------------------------------------------------------------------ small things
     def gather(self, thing: Any, what: str = "gather") -> list[Any]:
         """What every rank passed, by rank; anything that can be pickled."""
+        if self._plain:
+            json.dumps(thing)  # what cannot be written raises here, where the others can still hear of it
         self.roll_call(what)
         return self._gather(thing)
 

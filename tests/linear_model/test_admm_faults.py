@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from skdp.exceptions import ProtocolError
 from skdp.linear_model import DPADMMClassifier
 from skdp.linear_model.admm import Site
 from skdp.linear_model.admm.messages import Call, Reply, read_message
+from skdp.linear_model.admm.ranked import run_ranked_rounds
 from skdp.linear_model.admm.store import SiteStore
 
 SITE = """
@@ -26,6 +28,7 @@ sys.path.insert(0, {folder!r})
 from admm_runs import rows, terms
 import numpy as np
 from skdp.linear_model.admm import Site
+from skdp.linear_model.admm.ranked import run_ranked_rounds
 from skdp.linear_model.admm.store import SiteStore
 from skdp.linear_model.admm import site as module
 
@@ -176,6 +179,51 @@ def test_a_crash_before_the_first_reply_costs_nothing(tmp_path):
     assert site.settle().steps == 4
 
 
+class OneOfTwo:
+    """Ranks of which this process is one; the other's state is given."""
+
+    def __init__(self, other):
+        self.other = other
+
+    def gather(self, thing, what):
+        return [thing, self.other]
+
+
+def test_a_site_without_its_store_is_refused_each_time(tmp_path):
+    """Also by a second start, for which the first must leave no file; and so is one with an old store."""
+    agreed, store = terms(sites=2, rounds=9), tmp_path / "site.json"
+
+    def opened():
+        return Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+
+    for _ in range(2):
+        site = opened()
+        with pytest.raises(ValueError, match="site 'a' has no store"):
+            run_ranked_rounds(OneOfTwo((1, "00", {}, "b", True)), site)
+        site.close()
+        assert not store.exists()
+    site = opened()
+    site.answer(joined(agreed, [site]).call())
+    site.close()
+    site = opened()
+    with pytest.raises(ValueError, match="or an old one"):
+        run_ranked_rounds(OneOfTwo((3, "00", {}, "b", True)), site)
+    site.close()
+    assert store.exists()
+
+
+def test_a_failed_start_lets_go_of_the_store(tmp_path):
+    store, agreed = tmp_path / "site.json", terms(sites=1)
+    kept = []
+    for text in (b"{}", b"[]", b"no"):
+        store.write_bytes(text)
+        with pytest.raises(ProtocolError) as refused:
+            Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store)
+        kept.append(refused)
+    store.unlink()
+    Site(agreed, rows(), np.zeros(240, dtype=bool), "a", epsilon=1.0, store=store).close()
+
+
 @pytest.mark.parametrize("late", [[3], list(range(2, 20))], ids=["one", "many"])
 def test_late_replies_leave_the_optimum_where_it_is(late):
     """One site's replies come after the round is over: noise-free, the same end as with none late."""
@@ -222,6 +270,7 @@ def test_a_task_is_drawn_once_and_an_abandoned_one_is_spent():
     call = coordinator.call()
     task = site.begin(call)
     assert site.begin(call) is task and task.run() is task.run()
+    assert (pickle.loads(pickle.dumps(task)).run() == task.run()).all(), "also a copy in another process"
     later = Call(site.terms.digest, 2, np.zeros((1, 5))).to_bytes()
     other = site.begin(later)
     with pytest.raises(ProtocolError, match="not the task"):

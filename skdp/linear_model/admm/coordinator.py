@@ -241,6 +241,11 @@ class Coordinator:
                 f"site {told.site!r} replies to round {told.round}, but round {self.round} is asked for, and it has "
                 f"replied up to {iterate.round}: the message was replayed, or says something else"
             )
+        if told.after < iterate.round:
+            raise ProtocolError(
+                f"site {told.site!r} replies to round {told.round} after round {told.after}, but it has replied up to "
+                f"{iterate.round}: it has lost its store, and may have drawn a round twice; leave it out"
+            )
         if told.after != iterate.round:
             raise ProtocolError(
                 f"site {told.site!r} replies to round {told.round} after round {told.after}, but its last reply here "

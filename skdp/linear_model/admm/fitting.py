@@ -150,9 +150,11 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
             self.classes_ = problem.classes
         self._keep(consensus.result, terms.bounds("feature_bounds"))
 
-    def _spent(self, names: list[str], of_rows: list, of_persons: list, finished: bool) -> None:
+    def _spent(
+        self, names: list[str], of_rows: list, of_persons: list, finished: bool, most: int | None = None
+    ) -> None:
         """Keep what it cost, also where an error ended a fit after something was spent."""
-        joint = joint_statement(of_rows, of_persons, self.max_sites_per_person).to_dict()
+        joint = joint_statement(of_rows, of_persons, self.max_sites_per_person if most is None else most).to_dict()
         if finished:
             self._statement = joint
             self._by_site = {name: stated.to_dict() for name, stated in zip(names, of_rows, strict=True)}

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from skdp.accounting import PrivacyStatement, resolve_delta
+from skdp.accounting.checks import is_real
 from skdp.contract.queries import exactly
 from skdp.contract.shown import shown
+from skdp.contract.whole_numbers import is_whole
 from skdp.distributed import Ranks, current, lockstep
 from skdp.exceptions import RankFailureError
 from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
@@ -88,13 +90,18 @@ def run_ranked_rounds(
     last = None if site.last_call is None else site.last_call.hex()
     states = ranks.gather((site.round, last, site.memo, site.name, site.resumed), "where sites stand")
     furthest, last, memo, *_ = max(states, key=lambda state: state[0])
-    lost = [name for _, _, _, name, resumed in states if furthest and not resumed]
+    # Whoever stored a round has seen all the others finish the one before.
+    lost = [name for round, _, _, name, resumed in states if furthest and (not resumed or round < furthest - 1)]
     if lost:
+        site.withdraw()
         raise ValueError(
-            f"site {lost[0]!r} has no store, but the training is at round {furthest}: nobody knows how many noisy "
-            "models it has sent before. Give it its store; or begin anew with new stores at all sites, and count both"
+            f"site {lost[0]!r} has no store, or an old one, but the training is at round {furthest}: nobody knows how "
+            "many noisy models it has sent before. Give it its store; or begin anew with new stores at all sites, and "
+            "count both"
         )
-    if furthest == terms.rounds:
+    if len({state[1] for state in states if state[0] == furthest}) > 1:
+        raise ValueError("the stores of the sites are not of one training; begin anew with new stores, and count both")
+    if min(state[0] for state in states) == terms.rounds:
         warn_user("store: it holds a finished training, whose model this is; nothing was trained, and nothing spent")
     call = None if last is None else bytes.fromhex(last)
     consensus = Consensus.from_dict(terms, memo) if memo else Consensus(terms)
@@ -136,9 +143,13 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         if len(set(names)) < len(names):
             raise ValueError(f"site={name!r}: sites must have names that differ, but they are {shown(names)}")
         rows = ranks.gather(int(problem.public.n), "numbers of rows")
+        if not all(is_whole(n, 0) for n in rows) or sum(rows) < 1:
+            raise ValueError(f"the sites say that they have {shown(rows)} rows; these must be whole numbers")
         delta = resolve_delta(estimator.delta, sum(rows))
         epsilon = budgets_of(estimator.epsilon, names)[name]
         multipliers = ranks.gather(multiplier_for(estimator, epsilon, delta), "noise multipliers")
+        if not all(z is None or (is_real(z) and 0 < z < math.inf) for z in multipliers):
+            raise ValueError(f"the sites say that their noise multipliers are {shown(multipliers)}; these are none")
         norm = None
         if not any(multipliers):
             total, n = ranks.sum(np.array([squared_norms(estimator, problem), len(problem.inputs)]))
@@ -165,9 +176,9 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
                 name_what_was_sent(error, site)
             elif isinstance(error, KeyboardInterrupt):
                 error.add_note(what_was_sent(site))
-            if site.round:  # a stored site may go on, so it counts as planned
-                of_rows = site.row_statement(notes) if site.stored else site.settle(notes)
-                estimator._spent([name], [of_rows], [site.person_statement(most, terms.rows, notes)], False)
+            of_rows = site.row_statement(notes) if site.stored else site.settle(notes)
+            if site.round:  # a stored site may go on, so it counts as planned; what others spent, they state
+                estimator._spent([name], [of_rows], [of_rows], False, most=1)
             site.close()
             raise
     of_rows, of_persons = ([PrivacyStatement.from_dict(pair[i]) for pair in stated] for i in range(2))

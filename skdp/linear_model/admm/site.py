@@ -35,20 +35,19 @@ class Task:
     null : ndarray of bool
     query : Query
     seed : tuple
-        Of the noise; empty for the operating system's.
+        Of the noise: a secret, unless it was asked to be reproducible.
     """
 
     arrays: Mapping[str, np.ndarray]
     null: np.ndarray
     query: Query
-    seed: tuple[int, ...] = ()
+    seed: tuple[int, ...]
     _total: np.ndarray | None = None
 
     def run(self) -> np.ndarray:
         """The noisy sum of clipped gradients; drawn once, and the same when it is asked for again."""
         if self._total is None:
-            entropy = self.seed or secrets.randbits(256)
-            secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
+            secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(self.seed, pool_size=8)))
             executor = ArrayExecutor(
                 self.arrays,
                 self.null,
@@ -134,7 +133,7 @@ class Site:
         self._seed = insecure_noise_seed
         self._epsilon, self._certificate = epsilon, None
         if epsilon is None:
-            self.noise_multiplier = noise_multiplier
+            self.noise_multiplier = float(noise_multiplier)
         elif math.isinf(epsilon):
             self.noise_multiplier = None
         else:
@@ -152,11 +151,15 @@ class Site:
         self.memo: dict[str, Any] = {}
         self._store = None if store is None else SiteStore(store, terms.to_dict(), self.name, [*arrays.values(), null])
         self.resumed = self._store is not None and self._store.exists
-        if self.resumed:
-            self._go_on()
-        else:
-            self._book.reserve(self._charge, lease=1)
-            self._write(self._iterate, {})
+        try:
+            if self.resumed:
+                self._go_on()
+            else:
+                self._book.reserve(self._charge, lease=1)
+                self._write(self._iterate, {})
+        except BaseException:
+            self.close()
+            raise
 
     # ------------------------------------------------------------------ messages
     def join(self) -> bytes:
@@ -219,12 +222,14 @@ class Site:
             return None
         (touch,) = self._charge.touches
         if self._begun is not None:  # it came to nothing here, but somebody may have run its task: that is spent
+            self._write(self._iterate, self._answered)
             self._lease()
         self._book.spend(self._book.reservation, touch)
         bound = math.inf if touch.noise is None else self.terms.clip
         coef = self._iterate.heard(told.model).model
         query = Query(touch, (LinearGradient(coef, self.terms.loss_function, bound),))
-        seed = () if self._seed is None else (*self._seed, told.round)
+        # In the task, so that all copies of it draw the same.
+        seed = (secrets.randbits(256),) if self._seed is None else (*self._seed, told.round)
         self._begun = call, told, Task(self._arrays, self._null, query, seed)
         return self._begun[2]
 
@@ -299,10 +304,17 @@ class Site:
     def settle(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
         """Close the budget at what was spent, and state it; nothing is answered afterwards."""
         self._book.settle(self._book.reservation)
-        if not self._unsafe:
-            self._write(self._iterate, self._answered)
-        self.close()
+        try:
+            if not self._unsafe:
+                self._write(self._iterate, self._answered)
+        finally:
+            self.close()
         return self.row_statement(warnings)
+
+    def withdraw(self) -> None:
+        """Take back the store that was begun just now, before anything was answered."""
+        if self._store is not None and not self.resumed:
+            self._store.remove()
 
     def close(self) -> None:
         """Let go of the store, for another process to go on from it."""

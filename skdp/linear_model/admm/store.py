@@ -24,7 +24,7 @@ _VERSION = 1
 
 
 class SiteStore:
-    """A file of one site, which holds noisy numbers and counts, and no row.
+    """A file of one site, which holds noisy numbers and counts, and no row. Keep it as the rows are kept.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ class SiteStore:
         As `Terms.to_dict` gives them.
     site : str
     rows : sequence of ndarray
-        The site's own rows. A digest of them under a random key is stored, so that others are not mistaken for them.
+        The site's own rows. A digest of them under a random key is stored, so that others are not mistaken for them;
+        whoever has the file and knows all rows but one could try what the last one is.
 
     Raises
     ------
@@ -108,6 +109,10 @@ class SiteStore:
                 "it was begun with; or begin with a new file, and count what the old one has spent"
             )
         return book, iterate, answered, memo
+
+    def remove(self) -> None:
+        """Take the file away."""
+        self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let others use the file."""
