@@ -332,7 +332,7 @@ def test_a_resumed_fit_remembers_those_that_failed(tmp_path, rows):
 
 def test_private_bounds_that_found_an_indicator_resume(tmp_path):
     path, rng = tmp_path / "fit.ckpt", np.random.default_rng(0)
-    X = np.column_stack([rng.uniform(-1, 1, (2000, 2)), rng.random(2000) < 0.5])
+    X = np.column_stack([rng.uniform(-1, 1, (6000, 2)), rng.random(6000) < 0.5])
     y = (X[:, 0] > 0).astype(int)
     model = DPClassifier(classes=[0, 1], epsilon=3.0, max_epochs=6, callbacks=[FitCheckpoint(path, every=2), At(3)])
     with pytest.raises(Killed):

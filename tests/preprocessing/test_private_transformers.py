@@ -241,7 +241,7 @@ def test_tables_of_other_libraries_are_read():
 
 def test_a_hidden_range_is_said_to_be():
     with pytest.warns(PrivateBoundsWarning, match="noise hides the range of columns 'a'"):
-        scaler = DPMinMaxScaler(epsilon=0.1).fit(pd.DataFrame({"a": np.arange(200.0)}))
+        scaler = DPMinMaxScaler(epsilon=0.02).fit(pd.DataFrame({"a": np.arange(200.0)}))
     np.testing.assert_array_equal(scaler.feature_bounds_, [[-1, 1]])
 
 
