@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from skdp.preprocessing.table_vectorizer import _IDENTIFIER
+from skdp.preprocessing.table_vectorizer import IDENTIFIER
 
 __all__ = ["named_like_dates", "named_like_identifiers"]
 
@@ -32,7 +32,7 @@ def named_like_identifiers(names: Iterable[str]) -> list[str]:
     >>> named_like_identifiers(["customer_id", "width", "phone"])
     ['customer_id', 'phone']
     """
-    return [name for name in names if _IDENTIFIER.search(name)]
+    return [name for name in names if IDENTIFIER.search(name)]
 
 
 def named_like_dates(names: Iterable[str]) -> list[str]:

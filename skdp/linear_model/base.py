@@ -30,9 +30,8 @@ class LinearModelMixin:
     shape (k, columns) on arrays from `skdp.linear_model.rows.linear_arrays`, and keeps them with `_keep`.
     """
 
-    # The reader of rows asks what net they are for, and whether bounds of images are known.
+    # The reader of rows asks what net they are for.
     module = "linear"
-    on_invalid = "raise"
 
     def _check_table(self, problem: Problem) -> None:
         self._refuse_sparse(problem.inputs)

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skdp.accounting.checks import is_real
 from skdp.contract import Charge, Public, Touch, drive
-from skdp.contract.whole_numbers import is_whole
 from skdp.exceptions import PrivateBoundsWarning
 from skdp.linear_model.gradient_descent import descend, descent_touches
 from skdp.linear_model.objective_perturbation import minimise, minimum_touches, refuse_minimum
@@ -20,6 +18,7 @@ from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boos
 from skdp.linear_model.terms import Terms, row_length
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
+from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
@@ -211,13 +210,9 @@ class CentralFit(Spending):
         if not isinstance(self.solver, str) or self.solver not in ("auto", *self._solvers):
             known = ", ".join(map(repr, ("auto", *self._solvers)))
             raise ValueError(f"solver={self.solver!r} must be one of {known} for {type(self).__name__}")
-        norm, steps = self.max_grad_norm, self.max_iter
-        if not (isinstance(norm, str) and norm == "auto") and not (is_real(norm) and 0 < norm < math.inf):
-            raise ValueError(f"max_grad_norm={norm!r} must be 'auto' or a positive finite number")
-        if not (isinstance(steps, str) and steps == "auto") and not is_whole(steps):
-            raise ValueError(f"max_iter={steps!r} must be 'auto' or a whole number of at least 1")
-        if self.on_invalid not in ("raise", "null"):
-            raise ValueError(f"on_invalid={self.on_invalid!r} must be one of 'raise', 'null'")
+        check_positive(self, "max_grad_norm")
+        check_whole(self, "max_iter", "auto")
+        check_one_of(self, "on_invalid", ("raise", "null"))
         bounds = self.feature_bounds
         if isinstance(bounds, str) and bounds != "private":
             raise ValueError(f"feature_bounds={bounds!r} must be None, 'private', or public (low, high) per column")

@@ -15,7 +15,9 @@ from skdp.contract.whole_numbers import is_whole
 from skdp.neural_network.schedules import lr_factor
 from skdp.training.clipping import CLIPPINGS
 
-__all__ = ["bounds_array", "check_parameters", "class_weights_array"]
+__all__ = [
+    "bounds_array", "check_one_of", "check_parameters", "check_positive", "check_whole", "class_weights_array",
+]  # fmt: skip
 
 _CLIPPINGS = (*CLIPPINGS, "adaptive")
 
@@ -46,17 +48,17 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(f"noise_multiplier={noise!r} must be positive and finite")
     if not (estimator.delta == "auto" or (is_real(estimator.delta) and 0 < estimator.delta < 1)):
         raise ValueError(f"delta={estimator.delta!r} must be 'auto' or lie strictly between 0 and 1")
-    _one_of(estimator, "adjacency", ADJACENCIES)
-    _one_of(estimator, "clipping", _CLIPPINGS)
-    _one_of(estimator, "on_invalid", ("raise", "null"))
-    _whole(estimator, "n_public", None)
-    _whole(estimator, "batch_size", "auto")
-    _whole(estimator, "max_epochs", "auto")
-    _whole(estimator, "max_physical_batch_size", "auto")
-    _whole(estimator, "insecure_noise_seed", None, least=0)
-    _positive(estimator, "lr")
+    check_one_of(estimator, "adjacency", ADJACENCIES)
+    check_one_of(estimator, "clipping", _CLIPPINGS)
+    check_one_of(estimator, "on_invalid", ("raise", "null"))
+    check_whole(estimator, "n_public", None)
+    check_whole(estimator, "batch_size", "auto")
+    check_whole(estimator, "max_epochs", "auto")
+    check_whole(estimator, "max_physical_batch_size", "auto")
+    check_whole(estimator, "insecure_noise_seed", None, least=0)
+    check_positive(estimator, "lr")
     lr_factor(estimator.lr_schedule)
-    _positive(estimator, "max_grad_norm")
+    check_positive(estimator, "max_grad_norm")
     average = estimator.average
     if not (average == "auto" or (is_real(average) and 0 <= average < 1)):
         raise ValueError(f"average={average!r} must be 'auto' or a share of the last steps in [0, 1)")
@@ -108,13 +110,25 @@ def class_weights_array(weights: dict, classes: np.ndarray) -> np.ndarray:
     return values
 
 
-def _one_of(estimator: Any, name: str, known: tuple[str, ...]) -> None:
+def check_one_of(estimator: Any, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a parameter that is none of some names.
+
+    Raises
+    ------
+    ValueError
+    """
     value = getattr(estimator, name)
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name}={value!r} must be one of {', '.join(map(repr, known))}")
 
 
-def _whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
+def check_whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
+    """Refuse a parameter that is neither its default nor a whole number of at least `least`.
+
+    Raises
+    ------
+    ValueError
+    """
     value = getattr(estimator, name)
     if value is default or (isinstance(value, str) and value == default):
         return
@@ -122,7 +136,13 @@ def _whole(estimator: Any, name: str, default: Any, least: int = 1) -> None:
         raise ValueError(f"{name}={value!r} must be {default!r} or a whole number of at least {least}")
 
 
-def _positive(estimator: Any, name: str) -> None:
+def check_positive(estimator: Any, name: str) -> None:
+    """Refuse a parameter that is neither "auto" nor a positive finite number.
+
+    Raises
+    ------
+    ValueError
+    """
     value = getattr(estimator, name)
     if value == "auto":
         return

@@ -22,9 +22,8 @@ from skdp.exceptions import RankFailureError
 from skdp.neural_network.problem import Problem
 
 __all__ = [
-    "agree_on_parameters", "agree_on_weights", "for_this_rank", "joined", "name_what_is_spent",
-    "refuse_what_is_no_sum",
-    "settled_after", "settled_together", "start_alike",
+    "agree_on", "agree_on_parameters", "agree_on_weights", "for_this_rank", "joined", "name_what_is_spent",
+    "refuse_what_is_no_sum", "settled_after", "settled_together", "start_alike",
 ]  # fmt: skip
 
 # How a rank works, which may differ between machines and changes no distribution.
@@ -55,6 +54,17 @@ def agree_on_parameters(ranks: Ranks, estimator: Any, earlier: Any, failed: Iter
     ranks.agree(said)
 
 
+def agree_on(ranks: Ranks, facts: Mapping[str, Any]) -> None:
+    """Refuse, on all ranks, facts in which they differ.
+
+    Raises
+    ------
+    ValueError
+        Names the fact and what the ranks have.
+    """
+    ranks.agree({name: (_digest(value), shown(value)) for name, value in facts.items()})
+
+
 def joined(ranks: Ranks, problem: Problem, names: Any = None) -> Problem:
     """The problem of all ranks, of which this one holds some rows, in columns of the same names and order.
 
@@ -72,7 +82,7 @@ def joined(ranks: Ranks, problem: Problem, names: Any = None) -> Problem:
     facts["classes"] = None if problem.classes is None else problem.classes.tolist()
     facts["what is taken as public"] = (problem.facts, problem.assumptions, problem.weighted)
     facts["the number of targets"] = problem.targets.shape[1:]
-    ranks.agree({name: (_digest(value), shown(value)) for name, value in facts.items()})
+    agree_on(ranks, facts)
     return problem
 
 

@@ -31,7 +31,8 @@ from skdp.user_line import private_rows, rows_are_private, warn_user
 
 __all__ = ["DPTableVectorizer"]
 
-_IDENTIFIER = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|key|nr|nbr|no|number|ssn|email|phone)$", re.IGNORECASE)
+# Names of columns that are usually numbers of persons or records.
+IDENTIFIER = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|key|nr|nbr|no|number|ssn|email|phone)$", re.IGNORECASE)
 
 
 class DPTableVectorizer(TransformerMixin, Spending):
@@ -327,7 +328,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
 
     def _warn_of_identifiers(self) -> None:
         """By names alone: whether all values differ is private."""
-        named = [column.name for column in self._columns if _IDENTIFIER.search(column.name)]
+        named = [column.name for column in self._columns if IDENTIFIER.search(column.name)]
         if named:
             warn_user(
                 f"columns {', '.join(map(repr, named))} are named like identifiers, which cost budget and tell a model "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,24 @@ class ArrayExecutor:
         ArrayExecutor
         """
         return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw, ranks=self._ranks)
+
+    def drawing(
+        self, normal: Callable[[tuple[int, ...]], np.ndarray], draw: Callable[[int, float], np.ndarray]
+    ) -> ArrayExecutor:
+        """What answers about the same rows by other noise and samples; lengths of rows are not found again.
+
+        Parameters
+        ----------
+        normal, draw : callable
+            As for the class.
+
+        Returns
+        -------
+        ArrayExecutor
+        """
+        other = copy(self)
+        other._normal, other._draw = normal, draw
+        return other
 
     def answer(self, query: Query) -> Answers:
         """Noisy values of one sample.

@@ -27,6 +27,7 @@ from skdp.linear_model.admm.ranked import fit_ranked
 from skdp.linear_model.admm.site import Site
 from skdp.linear_model.admm.terms import Terms
 from skdp.linear_model.base import LinearModelMixin
+from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
 from skdp.neural_network.problem import Problem
 from skdp.user_line import warn_all
 
@@ -184,15 +185,11 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
     def _check(self) -> None:
         for epsilon in self.epsilon.values() if isinstance(self.epsilon, Mapping) else [self.epsilon]:
             check_budget(self._budget(epsilon))
-        if not (self.rounds == "auto" or is_whole(self.rounds)):
-            raise ValueError(f"rounds={self.rounds!r} must be 'auto' or a whole number of at least 1")
-        for name, known in (("schedule", _SCHEDULES), ("engine", _ENGINES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, known))}")
-        for name in ("rho", "max_grad_norm"):
-            value = getattr(self, name)
-            if value != "auto" and not (is_real(value) and 0 < value < math.inf):
-                raise ValueError(f"{name}={value!r} must be 'auto' or a positive finite number")
+        check_whole(self, "rounds", "auto")
+        check_one_of(self, "schedule", _SCHEDULES)
+        check_one_of(self, "engine", _ENGINES)
+        check_positive(self, "rho")
+        check_positive(self, "max_grad_norm")
         for name in ("momentum", "average"):
             value = getattr(self, name)
             if value != "auto" and not (is_real(value) and 0 <= value < 1):

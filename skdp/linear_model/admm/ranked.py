@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +11,6 @@ import numpy as np
 
 from skdp.accounting import PrivacyStatement, resolve_delta
 from skdp.accounting.checks import is_real
-from skdp.contract.queries import exactly
 from skdp.contract.shown import shown
 from skdp.contract.whole_numbers import is_whole
 from skdp.distributed import Ranks, current, lockstep
@@ -22,6 +20,7 @@ from skdp.linear_model.admm.coordinator import Consensus
 from skdp.linear_model.admm.division import budgets_of
 from skdp.linear_model.admm.messages import Call
 from skdp.linear_model.admm.site import Site
+from skdp.neural_network.ranked import agree_on
 from skdp.user_line import warn_all, warn_user
 
 __all__ = ["fit_ranked", "run_ranked_rounds"]
@@ -49,12 +48,7 @@ def agree_on_schema(ranks: Ranks, estimator: Any, problem: Any) -> None:
         "classes": None if problem.classes is None else problem.classes.tolist(),
         **{name: value for name, value in estimator.get_params(deep=False).items() if name not in _OWN},
     }
-    ranks.agree({name: (_digest(value), shown(value)) for name, value in facts.items()})
-
-
-def _digest(value: Any) -> str:
-    plain = value.to_numpy() if hasattr(value, "to_numpy") else value
-    return hashlib.sha256(b"".join(exactly(plain))).hexdigest()
+    agree_on(ranks, facts)
 
 
 def run_ranked_rounds(

@@ -96,16 +96,17 @@ def draw_pace(
     whole = each / math.sqrt(rounds)
     if clip == "auto":
         clip = usual_bound(loss, outputs, regression, norm) if each else math.inf
+    loudness = each * clip / rows * math.sqrt(outputs * columns) if each else 0.0  # of the mean gradient in one round
     if schedule == "auto" and not math.isfinite(loss.curvature) and not each:
         schedule = "sqrt"
     own, growth = 0.0, 0.0
     if schedule == "sqrt":
         steepest = min(clip, usual_bound(loss, outputs, False, norm))
-        growth = math.sqrt(2 * (steepest**2 + outputs * columns * _squared(each * clip / rows))) / RADIUS
+        growth = math.sqrt(2 * (steepest**2 + loudness**2)) / RADIUS
         slowest = 1e-3 * growth
     elif schedule == "smooth" or not each:
         slowest = min(loss.curvature, 2.0) * norm**2
-        growth = each * clip / rows * math.sqrt(outputs * columns) / RADIUS if each else 0.0
+        growth = loudness / RADIUS
         own = MOMENTUM if schedule == "auto" else 0.0
     else:
         signal = rows / math.hypot(1.0, whole)
@@ -117,7 +118,3 @@ def draw_pace(
         rho = growth if schedule == "sqrt" else slowest / 2
         return Pace(clip, rho, slowest if schedule == "sqrt" else slowest - rho, growth, momentum)
     return Pace(clip, float(rho), max(slowest - rho, slowest / 10), growth, momentum)
-
-
-def _squared(number: float) -> float:
-    return number * number if math.isfinite(number) else 0.0

@@ -12,7 +12,7 @@ import numpy as np
 
 from skdp.accounting import FitBook, PrivacyStatement, calibrate, resolve_delta
 from skdp.contract import PERSON, Charge, LinearGradient, Query
-from skdp.exceptions import ProtocolError
+from skdp.exceptions import PlanViolationError, ProtocolError
 from skdp.linear_model.admm.iterate import Iterate
 from skdp.linear_model.admm.messages import Call, Join, Reply, read_message
 from skdp.linear_model.admm.store import SiteStore
@@ -31,15 +31,14 @@ class Task:
 
     Parameters
     ----------
-    arrays : dict of str to ndarray
-    null : ndarray of bool
+    rows : ArrayExecutor
+        Without noise of its own.
     query : Query
     seed : tuple
         Of the noise: a secret, unless it was asked to be reproducible.
     """
 
-    arrays: Mapping[str, np.ndarray]
-    null: np.ndarray
+    rows: ArrayExecutor
     query: Query
     seed: tuple[int, ...]
     _total: np.ndarray | None = None
@@ -48,15 +47,17 @@ class Task:
         """The noisy sum of clipped gradients; drawn once, and the same when it is asked for again."""
         if self._total is None:
             secret = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(self.seed, pool_size=8)))
-            executor = ArrayExecutor(
-                self.arrays,
-                self.null,
-                spend=lambda touch: 0,  # spent before this task was handed out
-                normal=secret.standard_normal,
-                draw=lambda n, rate: poisson_rows(secret, n, rate),
-            )
-            (self._total,) = executor.answer(self.query)
+            rows = self.rows.drawing(secret.standard_normal, lambda n, rate: poisson_rows(secret, n, rate))
+            (self._total,) = rows.answer(self.query)
         return self._total
+
+
+def _spent_before(touch: Any) -> None:
+    """A round is spent when its task is made."""
+
+
+def _no_noise(shape: tuple[int, ...]) -> np.ndarray:
+    raise PlanViolationError("rows of a site answer with the noise of a task, and with no other")
 
 
 class Site:
@@ -127,7 +128,7 @@ class Site:
         resolve_delta(terms.delta, terms.rows)
         self.terms = terms
         self.name = str(name)
-        self._arrays, self._null = arrays, null
+        self._executor = ArrayExecutor(arrays, null, spend=_spent_before, normal=_no_noise)
         self.rows = len(null) if rows is None else int(rows)
         self._about = (facts, assumptions)
         self._seed = insecure_noise_seed
@@ -230,7 +231,7 @@ class Site:
         query = Query(touch, (LinearGradient(coef, self.terms.loss_function, bound),))
         # In the task, so that all copies of it draw the same.
         seed = (secrets.randbits(256),) if self._seed is None else (*self._seed, told.round)
-        self._begun = call, told, Task(self._arrays, self._null, query, seed)
+        self._begun = call, told, Task(self._executor, query, seed)
         return self._begun[2]
 
     def finish(self, task: Task, total: np.ndarray) -> bytes:
@@ -296,11 +297,6 @@ class Site:
         return next(reversed(self._answered), None)
 
     # ------------------------------------------------------------------ what it cost
-    @property
-    def charge(self) -> Charge:
-        """What all rounds may cost."""
-        return self._charge
-
     def settle(self, warnings: Iterable[str] = ()) -> PrivacyStatement:
         """Close the budget at what was spent, and state it; nothing is answered afterwards."""
         self._book.settle(self._book.reservation)
