@@ -263,7 +263,7 @@ def test_searches_hand_rows_over_by_reference(rows, save):
     """Workers map the file themselves; only the rows of a fold, which scikit-learn picks, are copied there."""
     X, y = rows
     frame = framed(save(X))
-    kinds = Parallel(2)(delayed(_kind)(part) for part in (frame, save(X, "Z")))
+    kinds = Parallel(2)(delayed(lambda part: is_mapped(np.asarray(part)))(part) for part in (frame, save(X, "Z")))
     assert kinds == [True, True]
     search = GridSearchCV(classifier(), {"max_grad_norm": [0.5, 1.0]}, cv=KFold(2), n_jobs=2).fit(frame, y)
     assert list(search.best_estimator_.feature_names_in_) == list("abcdef")
@@ -304,10 +304,6 @@ def test_frames_reach_workers_as_they_are(rows, save):
     parts = sum(parts_of(framed(save(rows[0]))), [])
     for part, values in zip(parts, Parallel(2)(delayed(np.array)(part) for part in parts), strict=True):
         np.testing.assert_array_equal(values, part.to_numpy())
-
-
-def _kind(part):
-    return is_mapped(np.asarray(part))
 
 
 # ------------------------------------------------------------------ files
