@@ -63,10 +63,11 @@ class LinearModelMixin:
         found[list(public.indicators)] = -1, 1
         return found
 
-    def _keep(self, coef: np.ndarray, feature_bounds: np.ndarray | None) -> None:
-        """Set the fitted state from coefficients on scaled columns."""
+    def _keep(self, coef: np.ndarray, feature_bounds: np.ndarray | None, noise: np.ndarray) -> None:
+        """Set the fitted state from coefficients on scaled columns and the standard deviation of their noise."""
         self.feature_bounds_ = feature_bounds
         self.coef_, self.intercept_ = raw_coefficients(coef, feature_bounds, bool(self.fit_intercept))
+        self.coef_noise_std_, _ = raw_coefficients(noise, feature_bounds, bool(self.fit_intercept))
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Linear predictors: (n, k)."""
@@ -174,14 +175,15 @@ class LinearRegressorMixin(RegressorMixin, LinearModelMixin):
             )
         return bounds
 
-    def _keep(self, coef: np.ndarray, feature_bounds: np.ndarray | None) -> None:
-        super()._keep(coef, feature_bounds)
+    def _keep(self, coef: np.ndarray, feature_bounds: np.ndarray | None, noise: np.ndarray) -> None:
+        super()._keep(coef, feature_bounds, noise)
         low, high = self.y_bounds_.T
         if isinstance(self._loss("regression"), Poisson):
             self.intercept_ = self.intercept_ + np.log(high)
             return
         half, middle = (high - low) / 2, (high + low) / 2
         self.coef_, self.intercept_ = self.coef_ * half[:, None], self.intercept_ * half + middle
+        self.coef_noise_std_ = self.coef_noise_std_ * half[:, None]
 
     def predict(self, X: Any) -> np.ndarray:
         """Predicted targets, within their bounds.

@@ -38,7 +38,8 @@ class Solver:
     touches : callable
         From `Terms` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
     solve : callable
-        From touches and `Terms` to a generator of queries that returns coefficients and the number of steps.
+        From touches and `Terms` to a generator of queries that returns coefficients, the number of steps, and how much
+        noise is in each coefficient (`skdp.linear_model.coefficient_noise`).
     refuses : callable
         From `Terms` to why it cannot be used, empty where it can.
     """
@@ -134,15 +135,15 @@ class CentralFit(Spending):
             warn_all([(PrivateBoundsWarning, message) for message in found.warnings])
             notes += found.warnings
             released += self._released_facts(touches, found)
-            coef, self.n_iter_ = self._trained(problem, found, executor, scale)
-        self._set(problem, coef, found)
+            coef, self.n_iter_, noise = self._trained(problem, found, executor, scale)
+        self._set(problem, coef, found, noise)
         return self
 
     # ------------------------------------------------------------------ parts of the fit
     def _trained(
         self, problem: Problem, found: Estimates, executor: ArrayExecutor, scale: float | None
-    ) -> tuple[np.ndarray, int]:
-        """Coefficients on scaled columns, and the number of steps."""
+    ) -> tuple[np.ndarray, int, np.ndarray]:
+        """Coefficients on scaled columns, the number of steps, and the standard deviation of the coefficients' noise."""
         weights = found.class_weights
         arrays = linear_arrays(
             problem,
@@ -158,9 +159,9 @@ class CentralFit(Spending):
         solver, executor = self._solver(terms), executor.about(arrays, problem.null)
         return drive(solver.solve(solver.touches(terms), terms), executor.answer)
 
-    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates) -> None:
+    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates, noise: np.ndarray) -> None:
         """Set the fitted state."""
-        self._keep(coef, found.feature_bounds)
+        self._keep(coef, found.feature_bounds, noise)
 
     # ------------------------------------------------------------------ prices
     def _terms(self, public: Public, scale: float | None, indicators: int | None = None) -> Terms:

@@ -71,6 +71,10 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         For values as they came, within `feature_bounds_`.
+    coef_noise_std_ : ndarray of the shape of `coef_`
+        The most that the standard deviation of the privacy noise in each coefficient can be, from public numbers alone;
+        it is reached where few rows inform a column, and elsewhere the noise is far less. That these are some rows and
+        not others comes on top.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     classes_ : ndarray of shape (n_classes,)
     privacy_ : PrivacyStatement
@@ -167,7 +171,7 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
         weights = ["class weights"] if isinstance(self.class_weight, dict) else []
         return super()._given_facts(problem, given) + weights
 
-    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates) -> None:
+    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates, noise: np.ndarray) -> None:
         self.classes_ = problem.classes
         self._one_against_rest = isinstance(self._loss(problem.public.task), Logistic)
-        super()._set(problem, coef, found)
+        super()._set(problem, coef, found, noise)

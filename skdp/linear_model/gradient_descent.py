@@ -19,6 +19,7 @@ from collections.abc import Generator
 import numpy as np
 
 from skdp.contract import Answers, Gaussian, LinearGradient, Poisson, Query, Touch
+from skdp.linear_model.coefficient_noise import descent_response
 from skdp.linear_model.pace import pace, usual_bound
 from skdp.linear_model.terms import Terms
 
@@ -38,11 +39,17 @@ def descent_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("gradient", Poisson(), Gaussian((terms.scale * math.sqrt(steps),)), steps),)
 
 
-def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
-    """Ask for gradients; returns coefficients of shape (outputs, columns) and the number of steps."""
+def descend(
+    touches: tuple[Touch, ...], terms: Terms
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+    """Ask for gradients; returns coefficients, the number of steps, and a bound on the standard deviation of noise.
+
+    Both arrays are of shape (outputs, columns).
+    """
     (touch,) = touches
     if terms.scale is None:
-        return (yield from _noiseless(touch, terms))
+        coef, steps = yield from _noiseless(touch, terms)
+        return coef, steps, np.zeros_like(coef)
     bound = terms.bound(usual_bound(terms.loss, terms.outputs, terms.regression, terms.length))
     rate, momentum = pace(
         terms.loss, terms.regression, signal=terms.signal, length=terms.length, bound=bound, steps=touch.count
@@ -55,7 +62,12 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
         ahead = coef + momentum * (coef - before)
         if step >= touch.count - averaged:
             mean += coef / averaged
-    return mean, touch.count
+    std = touch.noise.multipliers[0] * bound / terms.n
+    noise = [
+        std * descent_response(rate, momentum, touch.count, averaged, shrinkage)
+        for shrinkage in terms.ridge / terms.n
+    ]
+    return mean, touch.count, np.tile(noise, (terms.outputs, 1))
 
 
 def _noiseless(touch: Touch, terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:

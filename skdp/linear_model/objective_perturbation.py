@@ -20,7 +20,9 @@ from collections.abc import Generator
 
 import numpy as np
 
+from skdp.accounting.objective import objective_terms
 from skdp.contract import Answers, Gaussian, PerturbedMinimum, Poisson, Query, Touch
+from skdp.linear_model.coefficient_noise import minimum_noise
 from skdp.linear_model.losses import Logistic
 from skdp.linear_model.terms import Terms
 
@@ -45,11 +47,24 @@ def minimum_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("minimum", Poisson(), noise, terms.outputs),)
 
 
-def minimise(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
-    """Ask for the minima; returns coefficients of shape (outputs, columns) and 1."""
+def minimise(
+    touches: tuple[Touch, ...], terms: Terms
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+    """Ask for the minima; returns coefficients, 1, and a bound on the standard deviation of their noise.
+
+    Both arrays are of shape (outputs, columns).
+    """
     (touch,) = touches
     bound = terms.bound(_LENGTH * terms.length * terms.loss.slope_bound)
     coef = np.empty((terms.outputs, terms.columns))
     for output in range(terms.outputs):
         (coef[output],) = yield Query(touch, (PerturbedMinimum(terms.loss, output, bound, terms.ridge),))
-    return coef, 1
+    return coef, 1, np.tile(_noise(touch, terms, bound), (terms.outputs, 1))
+
+
+def _noise(touch: Touch, terms: Terms, bound: float) -> np.ndarray:
+    if touch.noise is None:
+        return np.zeros(terms.columns)
+    found = objective_terms(touch.noise.multipliers[0])
+    least = found.curvature * terms.loss.curvature * (bound / terms.loss.slope_bound) ** 2
+    return minimum_noise(found.noise * bound, np.maximum(terms.ridge, least))

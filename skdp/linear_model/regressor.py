@@ -69,6 +69,10 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
     ----------
     coef_ : ndarray of shape (n_targets, n_features)
         For values and targets as they came, within `feature_bounds_` and `y_bounds_`.
+    coef_noise_std_ : ndarray of shape (n_targets, n_features)
+        Standard deviation of the privacy noise in each coefficient. For "adassp" and "boosted-adassp" an estimate from
+        the released moments; for "gradient-descent" the most that it can be, which is reached where few rows inform a
+        column, while elsewhere the noise is far less. That these are some rows and not others comes on top.
     intercept_ : ndarray of shape (n_targets,)
     privacy_ : PrivacyStatement
     n_iter_ : int
@@ -166,7 +170,7 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
             found.target_bounds = np.column_stack([np.zeros_like(high), high])
         return super()._trained(problem, found, executor, scale)
 
-    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates) -> None:
+    def _set(self, problem: Problem, coef: np.ndarray, found: Estimates, noise: np.ndarray) -> None:
         self.y_bounds_ = found.target_bounds
         self._one_target = problem.targets.ndim == 1
-        super()._set(problem, coef, found)
+        super()._set(problem, coef, found, noise)

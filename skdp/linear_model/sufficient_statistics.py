@@ -18,6 +18,7 @@ from collections.abc import Generator
 import numpy as np
 
 from skdp.contract import Answers, Gaussian, GramSum, LinearGradient, Poisson, Query, Touch
+from skdp.linear_model.coefficient_noise import moments_noise, rounds_noise
 from skdp.linear_model.losses import Huber, Squared
 from skdp.linear_model.terms import Terms
 
@@ -47,15 +48,22 @@ def adassp_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("second moments", Poisson(), noise, 1),)
 
 
-def adassp(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
-    """Ask for the moments and solve; returns coefficients of shape (outputs, columns) and 1."""
+def adassp(
+    touches: tuple[Touch, ...], terms: Terms
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+    """Ask for the moments and solve; returns coefficients, 1, and an estimate of the standard deviation of noise.
+
+    Both arrays are of shape (outputs, columns).
+    """
     (touch,) = touches
     length = terms.bound(terms.length)
     start = np.zeros((terms.outputs, terms.columns))
     moments = LinearGradient(start, terms.loss, length * math.sqrt(terms.outputs))
     packed, gradient = yield Query(touch, (GramSum(length), moments))
-    curvature = _curvature(packed, touch.noise.multipliers[0] * length**2 if touch.noise else 0.0, terms)
-    return -np.linalg.solve(curvature, gradient.T).T, 1
+    stds = np.multiply(touch.noise.multipliers, (length**2, moments.sensitivity)) if touch.noise else np.zeros(2)
+    curvature, _ = _curvature(packed, stds[0], terms)
+    coef = -np.linalg.solve(curvature, gradient.T).T
+    return coef, 1, moments_noise(curvature, coef, *stds)
 
 
 def boosted_touches(terms: Terms) -> tuple[Touch, ...]:
@@ -68,8 +76,10 @@ def boosted_touches(terms: Terms) -> tuple[Touch, ...]:
     return Touch("second moments", Poisson(), gram, 1), Touch("residuals", Poisson(), residuals, rounds)
 
 
-def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
-    """Ask for the Gram matrix once and for residuals in rounds; returns coefficients and the number of rounds.
+def boosted(
+    touches: tuple[Touch, ...], terms: Terms
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+    """Ask for the Gram matrix once and for residuals in rounds; returns what `adassp` does, with the number of rounds.
 
     A round goes a part of the way that the Gram matrix tells. What it tells wrongly the next rounds put right, so that
     noise on it does not bias the result.
@@ -77,7 +87,7 @@ def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
     first, second = touches
     length, rounds = terms.bound(terms.length), second.count
     (packed,) = yield Query(first, (GramSum(length),))
-    curvature = _curvature(packed, first.noise.multipliers[0] * length**2 if first.noise else 0.0, terms)
+    curvature, floor = _curvature(packed, first.noise.multipliers[0] * length**2 if first.noise else 0.0, terms)
     loss = terms.loss if second.noise is None else Huber(_RESIDUAL)
     bound = length * math.sqrt(terms.outputs) * (1.0 if second.noise is None else _RESIDUAL)
     coef, rate = np.zeros((terms.outputs, terms.columns)), min(1.0, _LENGTH_IN_ROUNDS / rounds)
@@ -85,16 +95,17 @@ def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
         (gradient,) = yield Query(second, (LinearGradient(coef, loss, bound),))
         step = np.linalg.solve(curvature, (gradient + coef * terms.ridge).T).T
         coef = coef - (rate if second.noise else 1.0) * step
-    return coef, rounds
+    std = second.noise.multipliers[0] * bound if second.noise else 0.0
+    return coef, rounds, np.tile(rounds_noise(curvature, floor, std, rate, rounds), (terms.outputs, 1))
 
 
-def _curvature(packed: np.ndarray, std: float, terms: Terms) -> np.ndarray:
-    """Noisy second moments with the penalty and as much ridge as the noise calls for."""
+def _curvature(packed: np.ndarray, std: float, terms: Terms) -> tuple[np.ndarray, float]:
+    """Noisy second moments with the penalty and as much ridge as the noise calls for, and that ridge."""
     matrix = GramSum.unpacked(packed) + np.diag(terms.ridge)
     if std:
         # Off the diagonal noise has std over the root of 2; the largest eigenvalue of that is near root 2 d times std.
         floor = _RIDGE * std * math.sqrt(2 * terms.columns)
-        matrix += max(0.0, floor - float(np.linalg.eigvalsh(matrix)[0])) * np.eye(terms.columns)
+        ridge = max(0.0, floor - float(np.linalg.eigvalsh(matrix)[0]))
     else:
-        matrix += 1e-12 * max(float(np.trace(matrix)) / len(matrix), 1e-300) * np.eye(terms.columns)
-    return matrix
+        ridge = 1e-12 * max(float(np.trace(matrix)) / len(matrix), 1e-300)
+    return matrix + ridge * np.eye(terms.columns), ridge

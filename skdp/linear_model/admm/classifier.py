@@ -87,6 +87,8 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
     ----------
     coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
         For values as they came, within their bounds.
+    coef_noise_std_ : ndarray of the shape of `coef_`
+        The most that the standard deviation of the privacy noise in each coefficient can be; see `DPLinearClassifier`.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     classes_ : ndarray of shape (n_classes,)
     privacy_ : PrivacyStatement

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +23,7 @@ from skdp.linear_model.admm.coordinator import Consensus, Coordinator
 from skdp.linear_model.admm.division import budgets_of, divided
 from skdp.linear_model.admm.engines import run_rounds
 from skdp.linear_model.admm.joint import joint_charge, joint_statement
+from skdp.linear_model.admm.model_noise import model_noise
 from skdp.linear_model.admm.ranked import fit_ranked
 from skdp.linear_model.admm.site import Site
 from skdp.linear_model.admm.terms import Terms
@@ -129,7 +130,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
                     site.person_statement(most, terms.rows, warned) for site, warned in zip(sites, told, strict=True)
                 ]  # fmt: skip
                 self._spent([site.name for site in sites], of_rows, of_persons, coordinator.finished)
-        self._adopt(problem, terms, coordinator.consensus)
+        self._adopt(problem, terms, coordinator.consensus, multipliers.values())
         return self
 
     # ------------------------------------------------------------------ for either engine
@@ -142,14 +143,16 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
             )
         return super()._given_feature_bounds(public)
 
-    def _adopt(self, problem: Problem, terms: Terms, consensus: Consensus) -> None:
-        """Keep what was trained."""
+    def _adopt(
+        self, problem: Problem, terms: Terms, consensus: Consensus, multipliers: Iterable[float | None]
+    ) -> None:
+        """Keep what was trained at sites with these noise multipliers."""
         self.trace_, self.n_iter_ = consensus.trace, consensus.round
         if problem.classes is None:
             self.y_bounds_ = terms.bounds("target_bounds")
         else:
             self.classes_ = problem.classes
-        self._keep(consensus.result, terms.bounds("feature_bounds"))
+        self._keep(consensus.result, terms.bounds("feature_bounds"), model_noise(terms, multipliers))
 
     def _spent(
         self, names: list[str], of_rows: list, of_persons: list, finished: bool, most: int | None = None

@@ -177,7 +177,7 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
             raise
     of_rows, of_persons = ([PrivacyStatement.from_dict(pair[i]) for pair in stated] for i in range(2))
     estimator._spent(names, of_rows, of_persons, True)
-    estimator._adopt(problem, terms, consensus)
+    estimator._adopt(problem, terms, consensus, multipliers)
     return estimator
 
 

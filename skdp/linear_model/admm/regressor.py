@@ -81,6 +81,8 @@ class DPADMMRegressor(LinearRegressorMixin, ADMMEstimator):
     ----------
     coef_ : ndarray of shape (n_targets, n_features)
         For values as they came, within their bounds.
+    coef_noise_std_ : ndarray of the shape of `coef_`
+        The most that the standard deviation of the privacy noise in each coefficient can be; see `DPLinearClassifier`.
     intercept_ : ndarray of shape (n_targets,)
     privacy_ : PrivacyStatement
     privacy_by_site_ : dict of str to PrivacyStatement
