@@ -17,10 +17,12 @@ from skdp.metrics.binning import BinnedCurve, check_bins
 from skdp.metrics.cell_sums import CellSums, CellTotals, read_totals
 from skdp.metrics.losses import log_losses, squared_distances
 from skdp.metrics.private_rows import ROW_BY_ROW, classified_rows
+from skdp.metrics.weak_signal import warn_if_noise_hides
 from skdp.releases import Spending
 
 __all__ = ["DPCalibrationReport", "dp_calibration_report"]
 
+_MUCH = 0.03  # standard deviation of noise in calibration errors, which are 0.01 to 0.1
 _WEIGHT = 0.25  # of a confidence's distance from the middle of its bin, in the norm of a contribution
 
 
@@ -165,6 +167,11 @@ class DPCalibrationReport(Spending):
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
+
+        Warns
+        -----
+        WeakSignalWarning
+            Where noise hides calibration errors of 0.03.
         """
         self._check_budget()
         n_bins = check_bins(self.n_bins)
@@ -180,11 +187,15 @@ class DPCalibrationReport(Spending):
             executor,
             touches,
         ):
+            noise = touches["calibration"].noise
+            stds = noise.multipliers if noise else (0.0, 0.0)
+            each, share = stds[0] * sums.sensitivity, stds[1] * 0.75**0.5 / public.n
+            of_error = float(np.linalg.norm(_gap_noise(each, n_bins, first)[1])) / public.n
+            warn_if_noise_hides("calibration errors", of_error, _MUCH, public.n)
             totals, scores = drive(
                 self._queries(touches["calibration"], sums, ThreeScores(float(self.max_log_loss))), executor.answer
             )
-        noise = touches["calibration"].noise
-        self._set_scores(scores / public.n + 0.5, (noise.multipliers[1] if noise else 0.0) * 0.75**0.5 / public.n)
+        self._set_scores(scores / public.n + 0.5, share)
         self._set_curve(totals, n_bins, first, public.n)
         return self
 
@@ -257,18 +268,23 @@ class DPCalibrationReport(Spending):
             return np.r_[np.zeros(first), values]
 
         self._first = first
-        middle = (np.arange(first, n_bins) + 0.5) / n_bins
-        half = 0.5 / n_bins
-        predicted = totals.counts * middle + totals.extras[:, 0] * half
+        middle, std = _gap_noise(totals.std, n_bins, first)
+        predicted = totals.counts * middle + totals.extras[:, 0] * 0.5 / n_bins
         edges = np.linspace(0, 1, n_bins + 1)
         self.curve_ = BinnedCurve(edges, padded(totals.counts), padded(totals.hits), padded(predicted))
-        std = np.sqrt(totals.std**2 * ((1 - middle) ** 2 + middle**2) + (totals.extras_std[0] * half) ** 2)
         gaps = totals.hits - predicted
         self.bin_std_errors_ = {"rows": padded(np.full(len(std), 2**0.5 * totals.std)), "gap": padded(std)}
         self.ece_noisy_ = float(np.abs(gaps).sum() / n)
         self.ece_noise_ = float((2 / np.pi) ** 0.5 * std.sum() / n)
         self.ece_ = float(np.sqrt(np.maximum(gaps**2 - std**2, 0)).sum() / n)
         self.std_errors_ = {"ece": float(np.sqrt((std**2).sum()) / n), **self.std_errors_}
+
+
+def _gap_noise(std: float, n_bins: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Middles of the bins from `first` on, and standard deviations of noise in hits less confidence there, in rows."""
+    middle = (np.arange(first, n_bins) + 0.5) / n_bins
+    where = std / _WEIGHT * 0.5 / n_bins
+    return middle, np.sqrt(std**2 * ((1 - middle) ** 2 + middle**2) + where**2)
 
 
 def dp_calibration_report(estimator: Any, X: Any, y: Any, *, epsilon: float = 1.0, **options: Any):

@@ -18,6 +18,7 @@ from skdp.metrics.cell_sums import CellSums, cell_queries
 from skdp.metrics.losses import log_losses
 from skdp.metrics.private_rows import ROW_BY_ROW, classified_rows
 from skdp.metrics.probabilities import Predictions, read_predictions
+from skdp.metrics.weak_signal import warn_if_noise_hides
 from skdp.neural_network.problem import positions
 from skdp.neural_network.reading import read_labels
 from skdp.releases import Spending
@@ -26,6 +27,7 @@ __all__ = ["DPGroupReport", "group_report"]
 
 # Confidence and log loss are less noisy than counts are: weights of the norm that is theirs.
 _WEIGHTS = (0.5, 0.5)
+_MUCH = 0.1  # standard deviation of noise in a group's accuracy
 
 
 def group_report(estimator, X, y, groups, *, n_bins=10):
@@ -196,6 +198,11 @@ class DPGroupReport(Spending):
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
+
+        Warns
+        -----
+        WeakSignalWarning
+            Where groups of equally many rows would each show noise of 0.1 in their accuracy, or nothing.
         """
         self._check_budget()
         if not (is_real(self.max_log_loss) and 0 < self.max_log_loss < math.inf):
@@ -209,10 +216,14 @@ class DPGroupReport(Spending):
             raise ValueError("groups must have one entry per row")
         array = np.column_stack([rows.values, positions(values, labels)])
         sums = CellSums(len(values), GroupOfRow(float(self.max_log_loss)), _WEIGHTS)
+        public = self._public(*array.shape)
         with self._spending(
-            self._public(*array.shape), {"rows": array}, rows.null,
+            public, {"rows": array}, rows.null,
             facts=[*rows.facts, "the list of groups"], assumptions=[ROW_BY_ROW],
         ) as (executor, touches):  # fmt: skip
+            std = touches["groups"].noise.combined * sums.sensitivity if touches["groups"].noise else 0.0
+            each = f"accuracies of {len(values)} groups, were they equally large"
+            warn_if_noise_hides(each, std * len(values) / public.n, _MUCH, public.n)
             totals = drive(cell_queries(touches["groups"], "rows", sums), executor.answer)
         counts = np.maximum(totals.counts, 1.0)
         noise = totals.std / counts

@@ -12,6 +12,7 @@ from skdp.accounting.checks import is_real
 from skdp.contract import Charge, Gaussian, Poisson, Public, Query, RowSum, Touch, drive
 from skdp.metrics.losses import log_losses, squared_distances
 from skdp.metrics.private_rows import ROW_BY_ROW, classified_rows, predicted_rows
+from skdp.metrics.weak_signal import warn_if_noise_hides
 from skdp.releases import Spending
 
 __all__ = ["PrivateScore"]
@@ -19,6 +20,7 @@ __all__ = ["PrivateScore"]
 _CLASSIFICATION = ("accuracy", "neg_brier", "neg_log_loss")
 _REGRESSION = ("neg_mse", "r2")
 METRICS = (*_CLASSIFICATION, *_REGRESSION)
+_MUCH = 0.05  # standard deviation of noise, as a share of the range of a score (of the most variance, for r2)
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,11 @@ class PrivateScore(Spending):
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
+
+        Warns
+        -----
+        WeakSignalWarning
+            Where noise has a standard deviation of more than 5 % of the score's range.
         """
         scores = self._row_scores()
         self._check_budget()
@@ -177,9 +184,11 @@ class PrivateScore(Spending):
             touches,
         ):
             (touch,) = touches.values()
+            noise = touch.noise.combined * value.sensitivity / public.n if touch.noise else 0.0
+            widest = 0.25 if self.metric == "r2" else 1.0
+            warn_if_noise_hides(f"{self.metric}, as a share of its range", noise / widest, _MUCH, public.n)
             total = drive(queries(touch), executor.answer)
         self._calls = [*getattr(self, "_calls", []), self._statement]
-        noise = touch.noise.combined * value.sensitivity / public.n if touch.noise else 0.0
         self.score_, self.std_error_ = self._finished(total / public.n, noise)
         return self.score_
 

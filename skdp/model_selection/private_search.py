@@ -39,6 +39,10 @@ _SPLIT = (
     "trials trained on a part of the rows that follows from their number alone and were scored on the rest; noise on "
     "the scores makes them cost no more than training"
 )
+_SCORE = (
+    "best_score_ is of {} rows, with noise of standard deviation {:.2g}; chosen as the best of several, it tends to be too "
+    "good"
+)
 _CLASSES_READ = (
     "the classes were read from y: that a class occurs at all is then not protected. Pass classes=[...] with the "
     "public list of labels to the estimator"
@@ -96,7 +100,11 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
     best_params_ : dict
         Empty where the estimator as passed was best, and where there was no trial.
     best_score_ : float
-        Mean over the rows it was scored on, in [0, 1], with noise; nan where there was no trial.
+        Mean over the rows it was scored on, in [0, 1], with noise; nan where there was no trial. As the best of several
+        noisy scores it tends to be too good.
+    best_score_std_error_ : float
+        Standard deviation of the noise in one trial's score, which is public; 0 with public validation rows. That other
+        rows would have given another score is not in it.
     cv_results_ : dict
         The released row alone, in scikit-learn's form.
     privacy_ : PrivacyStatement
@@ -191,12 +199,16 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         notes = budget_warnings(self, delta, n, "search")
         warn_all(notes)
 
-        def statement(best: Any = None) -> Any:
-            facts = [] if self._classes_known else ["classes (read from y)"]
-            return search_statement(self, charge, delta, n, facts, [message for _, message in notes], best)
-
         # Around 1/2 a row moves the sum of scores by 1/2 at most, wherever the null row stands.
         noise = 0.0 if self.validation_public is not None else ceiling.gaussian / 2
+        scored = 0 if self.validation_public is not None else self._validation_rows(n)
+        error = noise / scored if scored else 0.0
+
+        def statement(best: Any = None) -> Any:
+            facts = [] if self._classes_known else ["classes (read from y)"]
+            said = [message for _, message in notes] + [_SCORE.format(scored, error)] * bool(scored)
+            return search_statement(self, charge, delta, n, facts, said, best)
+
         trials = Trials(template, public, ceiling, certificate.scale, rows, scoring_of(self), noise)
         planned = statement()
         book = FitBook(f"{type(self).__name__} of {type(self.estimator).__name__}", n, planned)
@@ -208,6 +220,7 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         best = trials.best(candidates, self.mean_trials, shape_of(self.trials), self.n_jobs)
         book.settle(reservation)
         self._failed, self._statement = failed, statement(best and best[1]).to_dict()
+        self.best_score_std_error_ = error
         self._keep(best, template, public)
         return self
 
@@ -225,6 +238,13 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
             **{f"param_{name}": np.ma.array([value], dtype=object) for name, value in self.best_params_.items()},
         }
         self.best_index_ = 0
+
+    def __str__(self) -> str:
+        """With what was found, once it was."""
+        if not hasattr(self, "best_score_"):
+            return repr(self)
+        noise = f"+- {self.best_score_std_error_:.2g} (noise alone)" if self.best_score_std_error_ else "on public rows"
+        return f"{self!r}\nbest_score_ = {self.best_score_:.4g} {noise}, best_params_ = {self.best_params_!r}"
 
     # ------------------------------------------------------------------ price
     def privacy_charge(self, public: Public, scale: float) -> Charge:

@@ -24,7 +24,7 @@ from skdp.accounting.shares import squared_signal
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
 from skdp.pipeline.prices import divided, seen_by, together
-from skdp.pipeline.steps import CHARGED, UNPAID, StepCheck, check_steps
+from skdp.pipeline.steps import ALONE, CHARGED, UNPAID, StepCheck, check_steps
 from skdp.pipeline.weights import check_weights, handed_on
 from skdp.preprocessing.table_layout import as_table, declared_types
 from skdp.user_line import warn_all, warn_user
@@ -219,6 +219,15 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
             raise ValueError(
                 f"{lines}. Use its private twin (skdp.preprocessing has DPStandardScaler, DPSimpleImputer and others), "
                 "or name it in public_steps= where it learns nothing from private rows"
+            )
+        alone = next((c for c in checks if c.verdict == ALONE), None)
+        if alone is not None:
+            kind = type(alone.estimator).__name__
+            raise ValueError(
+                f"step {alone.path!r} ({kind}) pays from its own epsilon and cannot share that of a private pipeline: "
+                "its rows are at sites that show them to nobody, not to the steps before it either. Fit it by itself, "
+                f"with public feature_bounds=, behind public steps in an ordinary sklearn pipeline at most; or use "
+                f"{kind.replace('ADMM', 'Linear')} as the step, which fits such a model to rows in one place"
             )
         unknown = set(self.public_steps) - {c.path for c in checks}
         if unknown:

@@ -15,9 +15,11 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 from sklearn.utils import get_tags
 
+from skdp.accounting.ledger_sessions import LedgerAware
+
 __all__ = ["StepCheck", "check_steps"]
 
-CHARGED, PUBLIC, RELEASED, UNPAID = "charged", "public", "released", "unpaid"
+CHARGED, PUBLIC, RELEASED, UNPAID, ALONE = "charged", "public", "released", "unpaid", "alone"
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class StepCheck:
     path : str
         Name of the step, nested ones joined by ``__`` as in ``set_params``.
     estimator : object
-    verdict : {"charged", "public", "released", "unpaid"}
+    verdict : {"charged", "public", "released", "unpaid", "alone"}
         It pays for what it releases; it learns nothing from rows; it works on rows that were released with noise; it
-        looks at rows without paying, or nobody knows.
+        looks at rows without paying, or nobody knows; it pays, but from a budget of its own that no other step shares.
     reason : str
     columns : object, optional
         What a column transformer gives it, in that one's terms; None is everything.
@@ -110,6 +112,8 @@ def _leaves(estimator: Any, path: str, columns: Any = None) -> Iterator[tuple[st
 def _judge(step: Any) -> tuple[str, str]:
     if hasattr(step, "privacy_charge"):
         return CHARGED, "names its price before it looks at rows"
+    if isinstance(step, LedgerAware):
+        return ALONE, "pays from its own epsilon, and names no price before"
     if isinstance(step, FrozenEstimator):
         return PUBLIC, "was fitted before and learns nothing here"
     if isinstance(step, FunctionTransformer):

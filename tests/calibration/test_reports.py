@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+import warnings
 
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from skdp.calibration import DPCalibrationReport, ReliabilityDisplay, calibration_report, dp_calibration_report
+from skdp.exceptions import WeakSignalWarning
 from skdp.metrics import (
+    DPGroupReport,
+    PrivateScore,
     adaptive_calibration_error,
     brier_score,
     classwise_calibration_error,
@@ -156,3 +161,39 @@ def test_print_shows_the_figures_and_their_noise():
     for figure in (report.ece_, report.nll_, report.std_errors_["accuracy"], report.ece_noise_):
         assert f"{figure:.4f}" in text
     assert f"{bins['rows'].iloc[2]:.0f}" in text and f"{len(Y)} rows, with noise" in text
+
+
+def hides(fit):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit()
+    return [str(warning.message) for warning in found if warning.category is WeakSignalWarning]
+
+
+@pytest.mark.parametrize("n_bins", [1, 15])
+def test_a_report_that_is_mostly_noise_says_so_before_it_spends(n_bins):
+    """By the standard error that it states afterwards, which is public."""
+    for multiplier in (1.0, 10.0, 30.0, 100.0):
+        report = DPCalibrationReport(n_bins, epsilon=None, noise_multiplier=multiplier)
+        said = hides(lambda report=report: report.fit(MODEL, X[:2000], Y[:2000]))
+        assert bool(said) == (report.std_errors_["ece"] > 0.03)
+    least = int(re.search(r"about (\d+),", said[0])[1])
+    enough = DPCalibrationReport(n_bins, epsilon=None, noise_multiplier=100.0)
+    many = np.resize(X, (least, 3)), np.resize(Y, least)
+    assert not hides(lambda: enough.fit(MODEL, *many)) and enough.std_errors_["ece"] == pytest.approx(0.03, rel=1e-2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeakSignalWarning)
+        stopped = DPCalibrationReport(epsilon=None, noise_multiplier=100.0)
+        with pytest.raises(WeakSignalWarning):
+            stopped.fit(MODEL, X, Y)
+    assert not hasattr(stopped, "privacy_")
+
+
+def test_scores_and_groups_that_are_mostly_noise_say_so():
+    for n, many in ((100, False), (40, True)):
+        score = PrivateScore("accuracy", epsilon=None, noise_multiplier=5.0)
+        assert bool(hides(lambda n=n, score=score: score(MODEL, X[:n], Y[:n]))) == many == (score.std_error_ > 0.05)
+    groups = X[:, 0] > 0
+    for n, many in ((2000, False), (100, True)):
+        report = DPGroupReport([False, True], epsilon=None, noise_multiplier=5.0)
+        assert bool(hides(lambda n=n, report=report: report.fit(MODEL, X[:n], Y[:n], groups[:n]))) == many

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skdp import PrivacyLedger
-from skdp.exceptions import NotPrivateWarning, PrivacyLeakWarning
+from skdp.exceptions import NotPrivateWarning, PrivacyLeakWarning, WeakSignalWarning
 from skdp.linear_model import DPADMMClassifier, DPADMMRegressor, Huber
 
 
@@ -142,3 +143,32 @@ def test_the_number_of_rows_may_be_declared():
         adjacency="add-remove", n_public=500, feature_bounds=BOUNDS, classes=["old", "young"], rounds=5
     ).fit(X, y, groups=np.arange(600) % 4)
     assert model.privacy_.n == 500 and {s.n for s in model.privacy_by_site_.values()} == {125}
+
+
+@pytest.mark.parametrize("kind", [DPADMMClassifier, DPADMMRegressor])
+def test_rows_without_values_are_refused_or_null_and_nothing_else(kind):
+    X, y = table()
+    options = {"classes": ["old", "young"]} if kind is DPADMMClassifier else {"y_bounds": (0, 1)}
+    y = y if kind is DPADMMClassifier else np.zeros(len(X))
+    for given in ("ignore", None, "NULL"):
+        with pytest.raises(ValueError, match="^on_invalid=.* must be one of 'raise', 'null'$"):
+            kind(feature_bounds=BOUNDS, on_invalid=given, **options).fit(X, y)
+
+
+def test_hopeless_budgets_are_said_to_be():
+    """The noise of all sites counts, so that more sites at one budget are worse."""
+    X, y = table()
+    options = {"feature_bounds": BOUNDS, "classes": ["old", "young"], "rounds": 4}
+    with pytest.warns(WeakSignalWarning, match="^epsilon=0.001 is so small .* n=600 rows .* for 2 columns"):
+        DPADMMClassifier(epsilon=0.001, **options).fit(X, y)
+    site = X.index.to_numpy() % 2
+    with pytest.warns(WeakSignalWarning, match="^epsilon=0.001 is so small"):
+        DPADMMClassifier(epsilon={"0": 0.001, "1": 8.0}, **options).fit(X, y, groups=site)
+    # All four rounds cost one Gaussian of multiplier 175, hence a signal of 600 / 175 = 3.4, where 3 are needed.
+    alone = DPADMMClassifier(epsilon=None, noise_multiplier=350.0, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", WeakSignalWarning)
+        alone.fit(X, y)
+        DPADMMClassifier(epsilon=math.inf, **options).fit(X, y)
+    with pytest.warns(WeakSignalWarning, match="^noise_multiplier=350 is so small .* signal 2.4"):
+        clone(alone).set_params(n_agents=2).fit(X, y)

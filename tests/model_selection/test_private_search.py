@@ -350,3 +350,26 @@ def test_log_losses_count_down_to_a_sixteenth_of_guessing(classes):
     np.testing.assert_allclose(
         found, [1, 1 - math.log(classes) / worst, 1 - 2 * math.log(classes) / worst, 0, 0], atol=1e-9
     )
+
+
+# ------------------------------------------------------------------ how noisy the score is
+def test_the_stated_error_is_that_of_the_noise(data, monkeypatch):
+    """A scoring that gives 1/2 to all rows leaves noise alone, and one trial leaves no choice; 5 sigma of 40 draws."""
+    monkeypatch.setattr(search_trials, "row_scores", lambda scoring, model, X, y: np.full(len(y), 0.5))
+    fits = [search(mean_trials=1, trials="geometric").fit(*data) for _ in range(40)]
+    (stated,) = {fit.best_score_std_error_ for fit in fits}
+    z = (np.array([fit.best_score_ for fit in fits]) - 0.5) / stated
+    assert abs(np.sqrt(np.mean(z**2)) - 1) < 5 / np.sqrt(80)
+
+
+def test_the_error_of_the_score_is_shown(data):
+    found = search().fit(*data)
+    assert 0 < found.best_score_std_error_ < 0.1
+    assert f"of 300 rows, with noise of standard deviation {found.best_score_std_error_:.2g}" in " ".join(
+        found.privacy_.warnings
+    )
+    assert f"best_score_ = {found.best_score_:.4g} +- {found.best_score_std_error_:.2g} (noise alone)" in str(found)
+    assert str(search()) == repr(search())
+    public = search(validation_public=data).fit(*data)
+    assert public.best_score_std_error_ == 0 and "on public rows" in str(public)
+    assert "standard deviation" not in " ".join(public.privacy_.warnings)

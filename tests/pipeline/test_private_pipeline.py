@@ -14,16 +14,19 @@ from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, Normalizer, OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from skdp import DPClassifier, PrivacyLedger
 from skdp.accounting import verify
+from skdp.audit import check_pipeline
 from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
 from skdp.exceptions import NotPrivateWarning, PlanViolationError
+from skdp.linear_model import DPADMMClassifier
 from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
 from skdp.preprocessing import (
     Column,
     DPFeatureRelease,
+    DPMinMaxScaler,
     DPOneHotEncoder,
     DPTableVectorizer,
     HashingTokenizer,
@@ -299,3 +302,14 @@ def test_wrong_targets_are_refused_before_a_step_spends(data, y):
 def test_an_epsilon_of_a_step_is_not_used_silently(data):
     with pytest.warns(UserWarning, match="epsilon=0.1 of step 'dpclassifier'"):
         make_private_pipeline(Centre(), classifier(epsilon=0.1)).fit(*data)
+
+
+@pytest.mark.parametrize("public_steps", [(), ("dpadmmclassifier",)])
+def test_steps_of_many_sites_are_refused_and_the_error_says_what_to_do(data, public_steps):
+    federated = DPADMMClassifier(classes=[0, 1], feature_bounds=(-1, 1))
+    pipe = make_private_pipeline(DPMinMaxScaler(), federated, public_steps=public_steps)
+    with pytest.raises(ValueError, match="pays from its own epsilon.* use DPLinearClassifier as the step"):
+        pipe.fit(*data)
+    assert not hasattr(federated, "coef_")
+    # In an ordinary pipeline it pays as it does alone, so that nothing leaks.
+    assert check_pipeline(make_pipeline(PolynomialFeatures(), federated)).holds

@@ -18,7 +18,7 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
 from skdp.contract import Public
 from skdp.contract.whole_numbers import is_whole
-from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, squared_norms
+from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, rounds_of, squared_norms
 from skdp.linear_model.admm.coordinator import Consensus, Coordinator
 from skdp.linear_model.admm.division import budgets_of, divided
 from skdp.linear_model.admm.engines import run_rounds
@@ -30,6 +30,7 @@ from skdp.linear_model.admm.terms import Terms
 from skdp.linear_model.base import LinearModelMixin
 from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
 from skdp.neural_network.problem import Problem
+from skdp.neural_network.stating import hopeless_warnings
 from skdp.user_line import warn_all
 
 __all__ = ["ADMMEstimator"]
@@ -62,6 +63,11 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
         ------
         ValueError
             For parameters or data that make no sense; nothing is spent then.
+
+        Warns
+        -----
+        WeakSignalWarning
+            Where the noise of all sites together is too much for a model that is better than the prior.
         """
         self._check()
         if self.engine == "torch.distributed":
@@ -94,6 +100,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
         terms = agree(self, problem, delta=delta, rows=rows, multipliers=list(multipliers.values()), norm=norm)
         notes = {epsilon: self._notes(epsilon, delta, problem) for epsilon in dict.fromkeys(epsilons.values())}
         warn_all(list(dict.fromkeys(note for found in notes.values() for note in found)))
+        self._warn_if_hopeless(problem.public, multipliers.values(), epsilons.values())
 
         charges = {name: terms.charge(multiplier) for name, multiplier in multipliers.items()}
         total = joint_charge(charges, self.max_sites_per_person)
@@ -169,6 +176,17 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
         """What is weak about a site's budget."""
         return budget_warnings(self._budget(epsilon), delta, problem.public.n, "fit")
 
+    def _warn_if_hopeless(
+        self, public: Public, multipliers: Iterable[float | None], epsilons: Iterable[float | None]
+    ) -> None:
+        """Where the noise of all sites together leaves nothing to learn; `public` is about the rows of all of them."""
+        loudness = math.sqrt(math.fsum(z * z for z in multipliers if z))
+        if not loudness:
+            return
+        whole = loudness / (self.sampling_rate * math.sqrt(rounds_of(self)))
+        least = min((epsilon for epsilon in epsilons if epsilon is not None), default=None)
+        warn_all(hopeless_warnings(public, public.n / whole, least, self.noise_multiplier))
+
     def _tell(self, consensus: Consensus) -> None:
         if self.verbose:
             line = consensus.trace[-1]
@@ -191,6 +209,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
         check_whole(self, "rounds", "auto")
         check_one_of(self, "schedule", _SCHEDULES)
         check_one_of(self, "engine", _ENGINES)
+        check_one_of(self, "on_invalid", ("raise", "null"))
         check_positive(self, "rho")
         check_positive(self, "max_grad_norm")
         for name in ("momentum", "average"):

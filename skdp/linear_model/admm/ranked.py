@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,7 @@ def fit_ranked(estimator: Any, X: Any, y: Any, sample_weight: Any) -> Any:
         terms = agree(estimator, problem, delta=delta, rows=rows, multipliers=multipliers, norm=norm)
         found = estimator._notes(epsilon, delta, problem)
         warn_all(found)
+        estimator._warn_if_hopeless(replace(problem.public, n=sum(rows)), multipliers, [epsilon])
         notes = [*problem.warnings, *(message for _, message in found)]
         ranks.agree({"the terms": (terms.digest, terms.digest[:12])})
         seed = estimator.insecure_noise_seed
