@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 import warnings
 
 import numpy as np
 import pytest
+from joblib import parallel_config
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
@@ -70,3 +73,41 @@ def test_frames_of_libraries_are_skipped_however_many():
         namespace["deep"](5)
         here = inspect.currentframe().f_lineno - 1
     assert [(warning.filename, warning.lineno) for warning in found] == [(__file__, here)]
+
+
+def searched():
+    with parallel_config("threading"):
+        GridSearchCV(model(classes=[0, 1]), {"lr": [0.1, 0.2]}, cv=KFold(2), n_jobs=2, refit=False).fit(X, Y)
+
+
+def test_threads_of_joblib_name_the_line_that_waits_for_them():
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        searched()
+    line = inspect.getsourcelines(searched)[1] + 2
+    assert NotPrivateWarning in {warning.category for warning in found}
+    assert {(warning.filename, warning.lineno) for warning in found} == {(__file__, line)}
+
+
+SCRIPT = """
+import numpy as np
+from joblib import parallel_config
+from sklearn.model_selection import GridSearchCV, KFold
+from skdp.linear_model import DPLinearClassifier
+
+if __name__ == "__main__":
+    X = np.random.default_rng(0).uniform(-1, 1, size=(60, 2))
+    model = DPLinearClassifier(epsilon=np.inf, classes=[0, 1], feature_bounds=(-1, 1), max_iter=1)
+    with parallel_config({backend!r}):
+        GridSearchCV(model, {{"alpha": [0.1]}}, cv=KFold(2), n_jobs=2, refit=False).fit(X, X[:, 0] > 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend, place", [("loky", "<worker process "), ("multiprocessing", "{script}:11")])
+def test_processes_name_the_line_or_say_that_they_are_workers(tmp_path, backend, place):
+    script = tmp_path / "searching.py"
+    script.write_text(SCRIPT.format(backend=backend))
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stderr
+    lines = [line for line in said.splitlines() if "NotPrivateWarning" in line]
+    assert lines and all(line.startswith(place.format(script=script)) for line in lines)

@@ -39,9 +39,7 @@ def descent_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("gradient", Poisson(), Gaussian((terms.scale * math.sqrt(steps),)), steps),)
 
 
-def descend(
-    touches: tuple[Touch, ...], terms: Terms
-) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for gradients; returns coefficients, the number of steps, and a bound on the standard deviation of noise.
 
     Both arrays are of shape (outputs, columns).
@@ -64,8 +62,7 @@ def descend(
             mean += coef / averaged
     std = touch.noise.multipliers[0] * bound / terms.n
     noise = [
-        std * descent_response(rate, momentum, touch.count, averaged, shrinkage)
-        for shrinkage in terms.ridge / terms.n
+        std * descent_response(rate, momentum, touch.count, averaged, shrinkage) for shrinkage in terms.ridge / terms.n
     ]
     return mean, touch.count, np.tile(noise, (terms.outputs, 1))
 

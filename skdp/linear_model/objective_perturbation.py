@@ -47,9 +47,7 @@ def minimum_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("minimum", Poisson(), noise, terms.outputs),)
 
 
-def minimise(
-    touches: tuple[Touch, ...], terms: Terms
-) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def minimise(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for the minima; returns coefficients, 1, and a bound on the standard deviation of their noise.
 
     Both arrays are of shape (outputs, columns).

@@ -48,9 +48,7 @@ def adassp_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("second moments", Poisson(), noise, 1),)
 
 
-def adassp(
-    touches: tuple[Touch, ...], terms: Terms
-) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def adassp(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for the moments and solve; returns coefficients, 1, and an estimate of the standard deviation of noise.
 
     Both arrays are of shape (outputs, columns).
@@ -76,9 +74,7 @@ def boosted_touches(terms: Terms) -> tuple[Touch, ...]:
     return Touch("second moments", Poisson(), gram, 1), Touch("residuals", Poisson(), residuals, rounds)
 
 
-def boosted(
-    touches: tuple[Touch, ...], terms: Terms
-) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for the Gram matrix once and for residuals in rounds; returns what `adassp` does, with the number of rounds.
 
     A round goes a part of the way that the Gram matrix tells. What it tells wrongly the next rounds put right, so that

@@ -150,9 +150,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
             )
         return super()._given_feature_bounds(public)
 
-    def _adopt(
-        self, problem: Problem, terms: Terms, consensus: Consensus, multipliers: Iterable[float | None]
-    ) -> None:
+    def _adopt(self, problem: Problem, terms: Terms, consensus: Consensus, multipliers: Iterable[float | None]) -> None:
         """Keep what was trained at sites with these noise multipliers."""
         self.trace_, self.n_iter_ = consensus.trace, consensus.round
         if problem.classes is None:
