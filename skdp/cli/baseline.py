@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,7 @@ __all__ = ["LOADERS", "run"]
 DEFAULT_EPSILON = 1.0
 NOT_A_TERMINAL = 100
 # What makes sense for a user's file alone, by the name of its argument.
-_FOR_FILES = ("target", "schema", "drop", "delimiter", "classes", "reference", "save")
+_FOR_FILES = ("target", "schema", "drop", "keep", "delimiter", "classes", "reference", "save")
 
 
 def _adult() -> tuple[Any, Any]:
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> bool:
     Parameters
     ----------
     arguments : argparse.Namespace
-        With `name`, `epsilon`, `delta`, `mechanism`, `device`, `seed`, `json`, `statement`, `report`, and for files
-        `target`, `schema`, `drop`, `delimiter`, `classes`, `reference` and `save`.
+        With `name`, `epsilon`, `only`, `delta`, `mechanism`, `device`, `seed`, `json`, `statement`, `report`, and for
+        files `target`, `schema`, `drop`, `keep`, `delimiter`, `classes`, `reference` and `save`.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> bool:
     try:
         with progress() as shown, _interrupts() as interrupted:
             job = _bundled(arguments, epsilons) if bundled else _own(arguments, epsilons, shown)
-            models, results, statement = _compare(job, shown, interrupted)
+            models, results, statement = _compare(job, shown, interrupted, only=arguments.only)
     except (SkdpError, ValueError, TypeError) as error:
         raise UsageError(str(error)) from error
     except (ArithmeticError, MemoryError) as error:
@@ -151,17 +151,21 @@ def _own(arguments: argparse.Namespace, epsilons: list[float], shown: Any) -> _J
 
 
 def _options(arguments: argparse.Namespace, share: Callable[[float], None]) -> dict[str, Any]:
-    names = ("delta", "mechanism", "device", "seed")
+    names = ("delta", "mechanism", "device", "seed", "only")
     return {name: getattr(arguments, name) for name in names} | {"progress": share}
 
 
-def _compare(job: _Job, shown: Any, interrupted: Callable[[], bool]) -> tuple[list[Contender], list[Result], Any]:
+def _compare(
+    job: _Job, shown: Any, interrupted: Callable[[], bool], *, only: str | None
+) -> tuple[list[Contender], list[Result], Any]:
     """Models, results, and one statement about all private models."""
     from skdp.accounting import compose
 
     results = []
     models = job.make(shown.share)
-    check(models, job.X_train, job.y_train)
+    planned = check(models, job.X_train, job.y_train)
+    if len(planned) > 1:
+        shown.line(_total(planned, one="; --only linear or --only net trains one of each pair" * (not only)))
     shown.expect(len(models))
     for model in models:
         shown.begin(model.name)
@@ -180,6 +184,18 @@ def _compare(job: _Job, shown: Any, interrupted: Callable[[], bool]) -> tuple[li
     if job.looked:
         statement = replace(statement, public=(*statement.public, *job.looked))
     return models, results, statement
+
+
+def _total(planned: Sequence[Any], one: str) -> str:
+    """What all private models will cost, before the first one is trained."""
+    from skdp.accounting import compose
+
+    total = compose(planned)
+    alone = ", ".join(round_up(one.epsilon) for one in planned)
+    return (
+        f"{_number(len(planned))} private models will spend epsilon = {round_up(total.epsilon)} together ({alone} "
+        f"alone) at delta = {round_up(total.delta)}{one}"
+    )
 
 
 @contextmanager
@@ -227,8 +243,9 @@ def _write(arguments: argparse.Namespace, job: _Job, models: list[Contender], re
 
 
 def _handed_on(models: list[Contender]) -> Contender:
-    """The default net at the first epsilon: a choice by test figures would be one more release."""
-    return next(model for model in models if model.name.endswith("default net"))
+    """The default net at the first epsilon, if it was trained: a choice by test figures would be one more release."""
+    ours = [model for model in models if model.name.endswith(("default net", "linear model"))]
+    return next((model for model in ours if model.name.endswith("default net")), ours[0])
 
 
 def _save_report(arguments: argparse.Namespace, job: _Job, models: list[Contender], statement: Any) -> None:
@@ -270,10 +287,11 @@ def _report(arguments: argparse.Namespace, job: _Job, results: list[Result], sta
     parts.append(wrapped(statement.text, width))
     if arguments.statement is not None:
         parts.append(wrapped(f"Statement saved; check it with: skdp verify {arguments.statement}", width))
+    kind = "linear model" if arguments.only == "linear" else "default net"
     if arguments.report is not None:
-        parts.append(wrapped(f"Report about the default net saved: {arguments.report}", width))
+        parts.append(wrapped(f"Report about the {kind} saved: {arguments.report}", width))
     if arguments.save is not None:
-        parts.append(wrapped(f"Default net saved; use it with: skdp predict {arguments.save} FILE", width))
+        parts.append(wrapped(f"{kind.capitalize()} saved; use it with: skdp predict {arguments.save} FILE", width))
     return "\n\n".join(parts)
 
 

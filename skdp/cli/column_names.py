@@ -29,8 +29,8 @@ def named_like_identifiers(names: Iterable[str]) -> list[str]:
 
     Examples
     --------
-    >>> named_like_identifiers(["customer_id", "width", "phone"])
-    ['customer_id', 'phone']
+    >>> named_like_identifiers(["customer_id", "width", "patientID", "paid", "phone"])
+    ['customer_id', 'patientID', 'phone']
     """
     return [name for name in names if IDENTIFIER.search(name)]
 

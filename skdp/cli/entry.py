@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "baseline",
         help="train private models on a table and compare them",
         description="Train a private linear model and the private default net; print their test metrics, and one "
-        "privacy statement for all private models together. A bundled data set is public, and a majority-class "
+        "privacy statement for all private models together, which spend more than each of them: the total is said "
+        "before the first fit. A bundled data set is public, and a majority-class "
         "predictor and a logistic regression (both not private) are trained for comparison; for a file they need "
         "--reference.",
     )
@@ -85,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--schema", metavar="PATH", help="what is public about the columns; see `skdp schema`")
     own.add_argument(
         "--drop", action="append", default=[], metavar="COLUMN", help="leave a column out; may be repeated"
+    )
+    own.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="use a column that would be left out, without a schema, for a name like those of identifiers",
     )
     own.add_argument("--classes", metavar="A,B,..", help="public list of classes; read off the target when left out")
     _add_delimiter(own)
@@ -101,7 +109,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_epsilon,
         action="append",
         metavar="E",
-        help="privacy budget of each private model; repeat it to compare several (default: 1)",
+        help="privacy budget of EACH private model, of which there are two: about 1.5 times as much together, or this "
+        "alone with --only; repeat it to compare several, which adds to the total (default: 1)",
+    )
+    train.add_argument(
+        "--only",
+        choices=("linear", "net"),
+        help="train, and pay for, the linear model or the default net alone",
     )
     train.add_argument(
         "--delta",

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+from skdp.accounting import PrivacyStatement
 
 __all__ = ["Contender", "check", "contenders", "table_contenders"]
 
@@ -38,6 +41,7 @@ def contenders(
     classes: Sequence[Any],
     bounds: Any,
     progress: Callable[[float], None],
+    only: str | None = None,
 ) -> list[Contender]:
     """Models for encoded rows within `bounds`, the ordinary ones first.
 
@@ -55,6 +59,8 @@ def contenders(
         Public range of each column.
     progress : callable
         Told the share of the running fit that is done.
+    only : {"linear", "net"}, optional
+        Leaves the other private models out.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def contenders(
         Contender("majority class", DummyClassifier(strategy="prior"), private=False),
         Contender("logistic regression", LogisticRegression(max_iter=2000), private=False),
     ]
-    return models + _private_models(epsilons, private)
+    return models + _private_models(epsilons, private, only)
 
 
 def table_contenders(
@@ -97,6 +103,7 @@ def table_contenders(
     knowledge: Mapping[str, Any],
     reference: bool,
     progress: Callable[[float], None],
+    only: str | None = None,
 ) -> list[Contender]:
     """Models for a table as it is: pipelines that pay for what they learn of its columns from the same budget.
 
@@ -116,6 +123,8 @@ def table_contenders(
         Whether to add ordinary models, which protect nobody.
     progress : callable
         Told the share of the running fit that is done.
+    only : {"linear", "net"}, optional
+        Leaves the other private models out.
 
     Returns
     -------
@@ -148,17 +157,19 @@ def table_contenders(
             Contender("majority class", DummyClassifier(strategy="prior"), private=False),
             Contender("logistic regression", exact, private=False),
         ]
-    return models + _private_models(epsilons, private)
+    return models + _private_models(epsilons, private, only)
 
 
-def _private_models(epsilons: Sequence[float], private: Callable) -> list[Contender]:
+def _private_models(epsilons: Sequence[float], private: Callable, only: str | None) -> list[Contender]:
     from skdp.nets import Linear
 
     models = []
     for epsilon in epsilons:
         # Without noise the same estimators are ordinary models, and must not be called anything else.
         noisy = math.isfinite(epsilon)
-        for name, module in (("linear model", Linear()), ("default net", None)):
+        for kind, name, module in (("linear", "linear model", Linear()), ("net", "default net", None)):
+            if only not in (None, kind):
+                continue
             models.append(Contender("private " * noisy + name, private(module, epsilon), private=noisy))
     return models
 
@@ -174,7 +185,7 @@ def _reporter(progress: Callable[[float], None]) -> Any:
     return Report()
 
 
-def check(models: Sequence[Contender], X: Any, y: Any) -> None:
+def check(models: Sequence[Contender], X: Any, y: Any) -> list[PrivacyStatement]:
     """Refuse what a private model would refuse at its fit, before any model is trained.
 
     Parameters
@@ -182,6 +193,11 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> None:
     models : sequence of Contender
     X, y : table or array
         Training rows, of which the shape and the types of columns are used.
+
+    Returns
+    -------
+    list of PrivacyStatement
+        What each private model will cost.
 
     Raises
     ------
@@ -191,6 +207,7 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> None:
     import torch
 
     from skdp.accounting import resolve_delta
+    from skdp.accounting.budget import at_budget
     from skdp.contract import Public
     from skdp.neural_network.base import DPEstimator
     from skdp.neural_network.devices import resolve_device
@@ -199,6 +216,7 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> None:
     from skdp.pipeline import PrivatePipeline
 
     n, n_features = X.shape
+    planned = []
     public = Public(n=n, input_shape=(n_features,), n_outputs=1, task="binary")
     for estimator in (model.estimator for model in models):
         last = estimator.steps[-1][1] if isinstance(estimator, PrivatePipeline) else estimator
@@ -207,7 +225,22 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> None:
             if last.device != "auto":  # which is always there, and needs the rows to choose
                 torch.empty(1, device=resolve_device(last.device, None, None))
         if isinstance(estimator, PrivatePipeline):
-            estimator.privacy_charge(estimator.facts_of(X, y), 1.0)
-        elif isinstance(estimator, DPEstimator):
+            facts = estimator.facts_of(X, y)
+            delta = resolve_delta(estimator.delta, facts.n)
             # The noise is remembered by calibration, so the fit does not look for it again.
-            draw_up(estimator, public, resolve_delta(estimator.delta, n), ())
+            scale, certificate = at_budget(estimator, partial(estimator.privacy_charge, facts), delta)
+            charge = estimator.privacy_charge(facts, scale)
+        elif isinstance(estimator, DPEstimator):
+            delta = resolve_delta(estimator.delta, n)
+            programme = draw_up(estimator, public, delta, ())
+            charge, certificate = programme.charge, programme.certificate
+        else:
+            continue
+        if certificate is not None:
+            planned.append(
+                PrivacyStatement.from_charge(
+                    charge, delta, mechanism=type(estimator).__name__, n=n, target_epsilon=estimator.epsilon,
+                    certificate=certificate,
+                )
+            )  # fmt: skip
+    return planned

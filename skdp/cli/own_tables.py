@@ -89,7 +89,7 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     Parameters
     ----------
     arguments : argparse.Namespace
-        With `name`, `target`, `schema`, `drop`, `delimiter` and `classes`.
+        With `name`, `target`, `schema`, `drop`, `keep`, `delimiter` and `classes`.
 
     Returns
     -------
@@ -106,12 +106,16 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     facts = {} if arguments.schema is None else facts_of_file(arguments.schema)
     check_names("--target", [arguments.target], file.kinds)
     check_names("--drop", arguments.drop, file.kinds)
+    check_names("--keep", arguments.keep, file.kinds)
     check_names(f"--schema {arguments.schema!r}", facts, file.kinds)
     identifiers = [name for name, about in facts.items() if about.kind == IDENTIFIER]
-    unused = {arguments.target, *arguments.drop, *identifiers}
+    # As a schema that `skdp schema` made would have it; a schema that is there says by itself what is used.
+    guessed = [name for name in named_like_identifiers(file.kinds) if not facts and name not in arguments.keep]
+    unused = {arguments.target, *arguments.drop, *identifiers, *guessed}
     used = [name for name in (facts or file.kinds) if name not in unused]
     if not used:
-        raise UsageError(f"no column is left to predict {arguments.target!r} from")
+        left_out = f"; {_named(guessed)} are named like identifiers, --keep COLUMN uses one" if guessed else ""
+        raise UsageError(f"no column is left to predict {arguments.target!r} from{left_out}")
     target = facts.get(arguments.target, ColumnFacts(arguments.target))
     public_classes = _public_classes(arguments.classes, target)
 
@@ -122,8 +126,9 @@ def load(arguments: argparse.Namespace) -> OwnTable:
     knowledge = {name: facts[name].knowledge for name in used if name in facts and facts[name].knowledge}
     categories = {name: column.categories for name, column in knowledge.items()} | {target.name: public_classes}
 
-    stated = [name for name in used if name in facts and facts[name].kind]
-    advice = tuple(_advice(kinds, stated, knowledge))
+    stated = [name for name in used if name in arguments.keep or (name in facts and facts[name].kind)]
+    guessed = [name for name in guessed if name not in (arguments.target, *arguments.drop)]
+    advice = tuple(_advice(kinds, stated, knowledge, guessed))
 
     train, test = _read(file, kinds | {target.name: "categorical"}, categories)
     labels = [part.pop(target.name).astype(object).where(lambda cells: cells.notna(), "") for part in (train, test)]
@@ -138,18 +143,29 @@ def load(arguments: argparse.Namespace) -> OwnTable:
                     advice)  # fmt: skip
 
 
-def _advice(kinds: Mapping[str, str], stated: list[str], knowledge: Mapping[str, Column]) -> Iterator[str]:
+def _named(names: Iterable[str]) -> str:
+    return f"columns {', '.join(map(repr, names))}"
+
+
+def _advice(
+    kinds: Mapping[str, str], stated: list[str], knowledge: Mapping[str, Column], left_out: list[str]
+) -> Iterator[str]:
     """By names and kinds of columns alone; what a schema states is not doubted, but dates as categories are."""
+    if left_out:
+        yield (
+            f"{_named(left_out)} are left out, because they are named like identifiers, which cost budget and tell a "
+            "model nothing; --keep COLUMN uses one, and so does a schema with its kind"
+        )
     named = [name for name in named_like_identifiers(kinds) if name not in stated]
     if named:
         yield (
-            f"columns {', '.join(map(repr, named))} are named like identifiers, which cost budget and tell a model "
+            f"{_named(named)} are named like identifiers, which cost budget and tell a model "
             "nothing; leave them out with --drop, or state their kind in a schema"
         )
     dates = [name for name in named_like_dates(kinds) if kinds[name] == "categorical" and name not in knowledge]
     if dates:
         yield (
-            f"columns {', '.join(map(repr, dates))} are named like dates, and are used as categories, one for each "
+            f"{_named(dates)} are named like dates, and are used as categories, one for each "
             'different text; if they hold YYYY-MM-DD, give them "kind": "date" in a schema, and if not, "categories"'
         )
 

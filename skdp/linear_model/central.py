@@ -143,7 +143,7 @@ class CentralFit(Spending):
     def _trained(
         self, problem: Problem, found: Estimates, executor: ArrayExecutor, scale: float | None
     ) -> tuple[np.ndarray, int, np.ndarray]:
-        """Coefficients on scaled columns, the number of steps, and the standard deviation of the coefficients' noise."""
+        """Coefficients on scaled columns, the number of steps, and the standard deviation of their noise."""
         weights = found.class_weights
         arrays = linear_arrays(
             problem,

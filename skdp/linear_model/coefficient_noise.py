@@ -1,12 +1,12 @@
 r"""How much of a coefficient is privacy noise, from public numbers and what was released anyway: free of charge.
 
-*Descents* (`descent_response`, `skdp.linear_model.admm`). Their noise is Gaussian of known deviation in each step, and a
-row's curvature only damps it. What it does to a weight that no row holds back is a linear filter with public numbers;
-its root sum of squares times the deviation is an *upper bound* for all weights. For a convex loss of one output and steps
-of at most two over the curvature, without momentum, that is a theorem: clipped slopes still rise, so that the Jacobian of
-each step is a contraction, and a function of Gaussian numbers varies by no more than its mean squared derivatives
-(Poincare). With momentum, penalties of some columns alone, or several outputs it holds for quadratic losses. Columns
-with few rows behind them (rare categories, indicators of missing values) reach it.
+*Descents* (`descent_response`, `skdp.linear_model.admm`). Their noise is Gaussian of known deviation in each step, and
+rows' curvature only damps it. What it does to a weight that no row holds back is a linear filter with public numbers;
+its root sum of squares times the deviation is an *upper bound* for all weights. For a convex loss of one output and
+steps of at most two over the curvature, without momentum, that is a theorem: clipped slopes still rise, so that the
+Jacobian of each step is a contraction, and a function of Gaussian numbers varies by no more than its mean squared
+derivatives (Poincare). With momentum, penalties of some columns alone, or several outputs it holds for quadratic
+losses. Columns with few rows behind them (rare categories, indicators of missing values) reach it.
 
 *Objective perturbation* (`minimum_noise`). The derivative of the minimum by the random linear term is minus the inverse
 curvature H, at least the public ridge, so that by the same inequality the variance in column j is at most
@@ -20,15 +20,13 @@ None of them says anything about the error that comes from having these rows and
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 __all__ = ["descent_response", "minimum_noise", "moments_noise", "rounds_noise"]
 
 
 def descent_response(rate: float, momentum: float, steps: int, averaged: int, shrinkage: float = 0.0) -> float:
-    """Standard deviation of a mean of iterates that no gradient holds back, over that of the noise on a step's gradient.
+    """Standard deviation of a mean of iterates that no gradient holds back, over that of a gradient's noise.
 
     Parameters
     ----------

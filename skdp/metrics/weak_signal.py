@@ -30,7 +30,7 @@ def warn_if_noise_hides(what: str, noise: float, scale: float, n: int) -> None:
     """
     if noise > scale:
         warn_user(
-            f"{n} rows are few for this budget: noise has a standard deviation of {noise:.2g} in {what}, where {scale:g} "
-            f"would be much. Give more rows, about {math.ceil(n * noise / scale)}, or a larger epsilon",
+            f"{n} rows are few for this budget: noise has a standard deviation of {noise:.2g} in {what}, where "
+            f"{scale:g} would be much. Give more rows, about {math.ceil(n * noise / scale)}, or a larger epsilon",
             WeakSignalWarning,
         )

@@ -40,8 +40,8 @@ _SPLIT = (
     "the scores makes them cost no more than training"
 )
 _SCORE = (
-    "best_score_ is of {} rows, with noise of standard deviation {:.2g}; chosen as the best of several, it tends to be too "
-    "good"
+    "best_score_ is of {} rows, with noise of standard deviation {:.2g}; chosen as the best of several, it tends to be "
+    "too good"
 )
 _CLASSES_READ = (
     "the classes were read from y: that a class occurs at all is then not protected. Pass classes=[...] with the "

@@ -32,7 +32,10 @@ from skdp.user_line import private_rows, rows_are_private, warn_user
 __all__ = ["DPTableVectorizer"]
 
 # Names of columns that are usually numbers of persons or records.
-IDENTIFIER = re.compile(r"(^|[^a-z])(id|ids|uuid|guid|key|nr|nbr|no|number|ssn|email|phone)$", re.IGNORECASE)
+IDENTIFIER = re.compile(
+    r"(?i:(^|[^a-z])(id|ids|uuid|guid|key|nr|nbr|no|number|ssn|email|phone)$)"
+    r"|[a-z](I[dD]s?|U[uU][iI][dD]|G[uU][iI][dD]|Key|Nr|Nbr|No|Number|S[sS][nN]|Email|Phone)$"
+)
 
 
 class DPTableVectorizer(TransformerMixin, Spending):

@@ -179,7 +179,8 @@ def test_split_follows_from_positions_alone():
 
 
 def test_pieces_make_no_difference(csv, monkeypatch):
-    arguments = types.SimpleNamespace(name=csv, target="bought", schema=None, drop=[], delimiter=None, classes=None)
+    options = {"target": "bought", "schema": None, "drop": [], "keep": [], "delimiter": None, "classes": None}
+    arguments = types.SimpleNamespace(name=csv, **options)
     whole = own_tables.load(arguments)
     monkeypatch.setattr(table_files, "ROWS", 7)
     parts = own_tables.load(arguments)
@@ -302,7 +303,16 @@ def test_identifiers_are_guessed_by_name_and_the_schema_overrules(csv, quick, fr
     frame.assign(customer_id=range(600)).to_csv("t.csv", index=False)
     common = [csv, "--target", "bought", "--classes", "no,yes"]
     main(["baseline", *common])
-    assert capsys.readouterr().err.count("named like identifiers") == 1
+    err = capsys.readouterr().err
+    assert err.count("named like identifiers") == 1 and "columns 'customer_id' are left out" in err
+    assert "customer_id" not in quick.models[0].estimator[0].kinds_
+    main(["baseline", *common, "--keep", "customer_id"])
+    assert "named like identifiers" not in capsys.readouterr().err
+    assert "customer_id" in quick.models[0].estimator[0].kinds_
+    main(["baseline", *common, "--drop", "customer_id"])
+    assert "named like identifiers" not in capsys.readouterr().err
+    main(["baseline", *common, "--schema", schema_file(customer_id={}, age={"kind": "numeric"})])
+    assert "named like identifiers" in capsys.readouterr().err  # listed without a kind: used, and doubted
     assert "customer_id" in quick.models[0].estimator[0].kinds_
     for kind, used in (("identifier", False), ("numeric", True)):
         path = schema_file(customer_id={"kind": kind}, age={"kind": "numeric"})
@@ -312,6 +322,58 @@ def test_identifiers_are_guessed_by_name_and_the_schema_overrules(csv, quick, fr
     main(["schema", csv])
     plain = json.loads(capsys.readouterr().out)
     assert [c["name"] for c in plain["columns"] if c["kind"] == "identifier"] == ["customer_id"]
+
+
+def test_a_target_named_like_an_identifier_is_no_feature_and_not_warned_of(csv, quick, frame, capsys):
+    frame.rename(columns={"bought": "phone"})[["phone", "age"]].to_csv("t.csv", index=False)
+    assert main(["baseline", csv, "--target", "phone"]) == 0
+    assert "named like identifiers" not in capsys.readouterr().err
+    frame.assign(nr=1)[["bought", "nr"]].to_csv("t.csv", index=False)
+    words = refusal(capsys, csv, "--target", "bought")
+    assert "no column is left" in words and "columns 'nr' are named like identifiers, --keep COLUMN uses one" in words
+
+
+def test_the_total_is_said_before_the_first_fit(csv, quick, capsys):
+    assert main(["baseline", csv, "--target", "bought", "--statement", "s.json"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    said = next(i for i, line in enumerate(lines) if "private models will spend" in line)
+    assert said < next(i for i, line in enumerate(lines) if line.startswith("[1/2]"))
+    stated = PrivacyStatement.load("s.json")
+    assert lines[said].startswith(
+        f"Two private models will spend epsilon = {round_up(stated.epsilon)} together (1, 1 alo"
+    )
+    assert f"delta = {round_up(stated.delta)}; --only" in lines[said]
+
+
+@pytest.mark.parametrize("only, names", [("linear", ["private linear model"]), ("net", ["private default net"])])
+def test_one_model_costs_what_epsilon_says(only, names, csv, monkeypatch, capsys):
+    made = []
+
+    def seen(epsilons, **options):
+        made[:] = table_contenders(epsilons, **options)
+        for model in made:
+            model.estimator[-1].set_params(module="linear", max_epochs=2)
+        return made
+
+    monkeypatch.setattr(baseline, "table_contenders", seen)
+    arguments = [
+        "--target",
+        "bought",
+        "--only",
+        only,
+        "--save",
+        "m.joblib",
+        "--report",
+        "r.html",
+        "--statement",
+        "s.json",
+    ]
+    assert main(["baseline", csv, *arguments]) == 0
+    out, err = capsys.readouterr()
+    assert [model.name for model in made] == names and "will spend" not in err
+    assert PrivacyStatement.load("s.json").epsilon <= 1
+    kind = names[0].removeprefix("private ")
+    assert f"{kind.capitalize()} saved" in out and f"Report about the {kind} saved" in out
 
 
 def test_tabs_and_delimiters(frame, quick):
@@ -399,7 +461,7 @@ def test_files_that_are_no_schemas(text, csv, capsys):
 
 
 @pytest.mark.parametrize(
-    "option", ["--target x", "--schema s", "--drop d", "--delimiter ;", "--classes a,b", "--reference"]
+    "option", ["--target x", "--schema s", "--drop d", "--keep k", "--delimiter ;", "--classes a,b", "--reference"]
 )
 def test_options_for_files_are_refused_for_bundled_data(option, capsys):
     assert "is for files" in refusal(capsys, "adult", *option.split())
