@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from skdp.accounting import PrivacyStatement
+from skdp.accounting import PrivacyStatement, resolve_delta
 
 __all__ = ["Contender", "check", "contenders", "table_contenders"]
 
@@ -206,7 +206,6 @@ def check(models: Sequence[Contender], X: Any, y: Any) -> list[PrivacyStatement]
     """
     import torch
 
-    from skdp.accounting import resolve_delta
     from skdp.accounting.budget import at_budget
     from skdp.contract import Public
     from skdp.neural_network.base import DPEstimator

@@ -339,9 +339,8 @@ def test_the_total_is_said_before_the_first_fit(csv, quick, capsys):
     said = next(i for i, line in enumerate(lines) if "private models will spend" in line)
     assert said < next(i for i, line in enumerate(lines) if line.startswith("[1/2]"))
     stated = PrivacyStatement.load("s.json")
-    assert lines[said].startswith(
-        f"Two private models will spend epsilon = {round_up(stated.epsilon)} together (1, 1 alo"
-    )
+    total = f"epsilon = {round_up(stated.epsilon)} together (1, 1 alone)"
+    assert lines[said].startswith(f"Two private models will spend {total} at ")
     assert f"delta = {round_up(stated.delta)}; --only" in lines[said]
 
 
