@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,13 +11,16 @@ import numpy as np
 from scipy import sparse
 
 from skdp.linear_model.losses import Multinomial, Poisson
+from skdp.linear_model.terms import row_length
 from skdp.neural_network.mapped_table import MappedTable
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.scaling import scale_inputs
 from skdp.neural_network.sparse_table import SparseTable
 from skdp.releases.row_pieces import ShiftedRows, StreamedRows
 
-__all__ = ["linear_arrays", "linear_outputs", "linear_rows", "raw_coefficients"]
+__all__ = ["linear_arrays", "linear_outputs", "linear_rows", "raw_coefficients", "usual_length"]
+
+_STORED = 3.0  # squared norm of what a sparse row stores
 
 
 def linear_arrays(
@@ -104,12 +108,37 @@ def _sparse_rows(table: SparseTable, bounds: np.ndarray | None, change: Callable
     """Rows whose values are changed within their columns' bounds; what a zero becomes is in every row."""
     data, indices, indptr = table.matrix.data, table.matrix.indices, table.matrix.indptr
     n, columns = table.shape
-    offset = np.zeros(columns + ones)
-    offset[columns:] = 1.0
+    offset = np.append(change(np.zeros((1, columns)), bounds)[0], np.ones(int(ones)))
     if bounds is not None:
-        offset[:columns] = change(np.zeros((1, columns)), bounds)[0]
         data = change(data, bounds[indices]) - offset[indices]
     return ShiftedRows(sparse.csr_array((data, indices, indptr), shape=(n, columns + ones)), offset)
+
+
+def usual_length(inputs: Any, bounds: np.ndarray | None, indicators: int, ones: bool) -> float:
+    """L2 norm that few scaled rows exceed, from public facts alone, of which one is that rows are sparse.
+
+    Sparse rows are taken to store hardly more than texts do whose lengths are brought to 1, or a few categories; to
+    this is added what zeros become within the bounds.
+
+    Parameters
+    ----------
+    inputs : ndarray, MappedTable or SparseTable of shape (n, n_features)
+    bounds : ndarray of shape (n_features, 2) or None
+    indicators : int
+        How many columns hold 0 and 1.
+    ones : bool
+        Whether there is a column of ones.
+
+    Returns
+    -------
+    float
+    """
+    columns = inputs.shape[1]
+    length = row_length(columns, indicators, ones)
+    if not isinstance(inputs, SparseTable):
+        return length
+    offset = scale_inputs(np.zeros((1, columns)), bounds)
+    return min(length, math.sqrt(_STORED + float(np.square(offset).sum()) + ones))
 
 
 def _targets(problem: Problem, loss: Any, bounds: np.ndarray | None) -> np.ndarray:

@@ -283,11 +283,22 @@ def _histograms(rows: _Rows, value: Counts) -> np.ndarray:
     runs = ((columns[run], rows.null[run]) for run in columns.runs()) if hasattr(columns, "runs") else None
     for part, null in runs or [(columns, rows.null)]:
         for group, inner in enumerate(edges):
-            column = part[:, group]
-            seen = column[~(null | np.isnan(column))]
+            seen, zeros = _seen(part, null, group)
             bins = np.searchsorted(inner, seen, side="right")
             counts[group] += np.bincount(bins, minlength=len(inner) + 1)
+            counts[group, np.searchsorted(inner, 0.0, side="right")] += zeros
     return counts if value.sums is None else counts @ np.transpose(value.sums)
+
+
+def _seen(columns: Any, null: np.ndarray, group: int) -> tuple[np.ndarray, int]:
+    """What rows hold in a column, but for null rows and NaN; and how many hold a zero that is not stored."""
+    if not hasattr(columns, "column"):
+        column = columns[:, group]
+        return column[~(null | np.isnan(column))], 0
+    column, rows = columns.column(group)
+    counted = ~null[rows]
+    seen = column[counted]
+    return seen[~np.isnan(seen)], int(len(null) - null.sum()) - int(counted.sum())
 
 
 def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
