@@ -13,7 +13,7 @@ from scipy import sparse
 from skdp.linear_model.losses import Multinomial, Poisson
 from skdp.linear_model.terms import row_length
 from skdp.neural_network.mapped_table import MappedTable
-from skdp.neural_network.problem import Problem
+from skdp.neural_network.problem import Problem, as_columns
 from skdp.neural_network.scaling import scale_inputs
 from skdp.neural_network.sparse_table import SparseTable
 from skdp.releases.row_pieces import ShiftedRows, StreamedRows
@@ -144,7 +144,7 @@ def usual_length(inputs: Any, bounds: np.ndarray | None, indicators: int, ones: 
 def _targets(problem: Problem, loss: Any, bounds: np.ndarray | None) -> np.ndarray:
     if problem.classes is None:
         low, high = bounds.T
-        targets = np.clip(problem.targets.reshape(len(problem.targets), -1), low, high)
+        targets = np.clip(as_columns(problem.targets), low, high)
         return targets / high if isinstance(loss, Poisson) else 2 * (targets - low) / (high - low) - 1
     if problem.public.n_outputs == 1:
         return 2.0 * problem.targets[:, None] - 1
