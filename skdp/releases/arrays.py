@@ -38,9 +38,10 @@ class ArrayExecutor:
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
-        Private columns by name, or something that is read like them, such as a `MappedTable`, or `StreamedRows` and
-        `ShiftedRows` of linear models; NaN is the null value of a column: it falls into no bin. Text for `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of
-        each row of a linear model; above 3.4e38 it counts as that, and NaN as 0. Rows "X" longer than 1e150 are null.
+        Private columns by name, or something that is read like them: a `MappedTable`, or rows of a linear model that
+        are `StreamedRows` or `ShiftedRows`. NaN is the null value of a column: it falls into no bin. Text for
+        `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of each row of a linear model; above 3.4e38
+        it counts as that, and NaN as 0. Rows "X" longer than 1e150 are null.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable

@@ -10,7 +10,7 @@ from scipy import sparse
 
 __all__ = ["ShiftedRows", "StreamedRows"]
 
-_CELLS = 2**18  # that are float64 at a time
+_CELLS = 2**17  # that are float64 at a time
 _DIGITS = 4 * np.finfo(np.float64).eps
 
 

@@ -24,7 +24,9 @@ from skorch.callbacks import Callback, LRScheduler
 
 from skdp import DPClassifier, DPRegressor, PrivacyLedger
 from skdp.callbacks import FitCheckpoint
-from skdp.contract import CarrierSum, ClippedSum, Gaussian, GramSum, NormBelow, NormSum, Poisson, Query, ThinnedSum, Touch
+from skdp.contract import (
+    CarrierSum, ClippedSum, Gaussian, GramSum, NormBelow, NormSum, Poisson, Query, ThinnedSum, Touch,
+)  # fmt: skip
 from skdp.distributed import current, process_group
 from skdp.exceptions import RankFailureError
 from skdp.linear_model import DPLinearClassifier, DPLinearRegressor
@@ -61,13 +63,11 @@ def private(**options):
 
 LINEAR = {
     "descent": DPLinearClassifier("gradient-descent", classes=[0, 1], max_iter=30),
-    "balanced": DPLinearClassifier("gradient-descent", class_weight="balanced", loss="hinge", classes=[0, 1], max_iter=30),
+    "balanced": DPLinearClassifier(loss="hinge", class_weight="balanced", classes=[0, 1], max_iter=30),
     "adassp": DPLinearRegressor("adassp", y_bounds=(0, 1)),
     "boosted": DPLinearRegressor("boosted-adassp", y_bounds=(0, 1)),
     "auto": DPLinearClassifier(classes=[0, 1], alpha=0.01, max_iter=60),
 }
-
-
 NOISY = ("descent", "balanced", "boosted")
 
 
@@ -433,9 +433,9 @@ def killed(ranks, folder):
     return _gone(ranks, signal.SIGKILL)
 
 
-QUICK = [sums, noise_alone, draws, full_batches, weighted, estimates, linear_sums, linear_noise, linear_refusals, empty_shard, statement, declared, mechanisms,
-         own_seed, classes_of_all, refusals, error_in_mid_fit, stopped, other_thread, replayed, resumed,
-         killed]  # fmt: skip
+QUICK = [sums, noise_alone, draws, full_batches, weighted, estimates, linear_sums, linear_noise, linear_refusals,
+         empty_shard, statement, declared, mechanisms, own_seed, classes_of_all, refusals, error_in_mid_fit, stopped,
+         other_thread, replayed, resumed, killed]  # fmt: skip
 
 
 # ------------------------------------------------------------------ slow scenarios

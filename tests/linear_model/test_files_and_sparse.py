@@ -1,4 +1,4 @@
-"""Linear models on rows in mapped files and on sparse rows: the fits of dense rows in memory, without a copy of them."""
+"""Linear models on rows in mapped files and on sparse rows: the fits of dense rows in memory, without a copy."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 N, COLUMNS = 400, 6
 SOLVERS = {
     "gradient descent": DPLinearClassifier("gradient-descent", max_iter=20, classes=[0, 1, 2]),
-    "a private class weight": DPLinearClassifier("gradient-descent", max_iter=20, classes=[0, 1, 2],
-                                                 loss="hinge", class_weight="balanced"),  # fmt: skip
+    "a private class weight": DPLinearClassifier(
+        "gradient-descent", max_iter=20, classes=[0, 1, 2], loss="hinge", class_weight="balanced"
+    ),  # fmt: skip
     "objective perturbation": DPLinearClassifier("objective-perturbation", classes=[0, 1, 2]),
     "regression": DPLinearRegressor("gradient-descent", max_iter=20, y_bounds=(0, 2)),
     "adassp": DPLinearRegressor("adassp", y_bounds=(0, 2)),
@@ -179,9 +180,10 @@ def test_sites(kind, rate, table, kept, tmp_path):
 
 # ------------------------------------------------------------------ what is public decides, and only that
 def test_wide_sparse_rows_are_taken_to_be_short_and_dense_ones_not():
+    tables = {"sparse": linear_rows.SparseTable(sparse.csr_array((5, 800))), "dense": np.ones((5, 800))}
     lengths = {
         (kind, bounds): linear_rows.usual_length(table, given, 0, True)
-        for kind, table in (("sparse", linear_rows.SparseTable(sparse.csr_array((5, 800)))), ("dense", np.ones((5, 800))))
+        for kind, table in tables.items()
         for bounds, given in (("even", np.tile([-1.0, 1.0], (800, 1))), ("moved", np.tile([0.0, 1.0], (800, 1))))
     }
     dense = math.sqrt(401)
@@ -196,7 +198,7 @@ def test_solvers_with_a_matrix_of_all_pairs_of_columns_refuse_many(table, monkey
     for solver in ("objective perturbation", "adassp", "boosted"):
         with pytest.raises(ValueError, match="7 times 7 numbers; at most 5 columns; or pass solver='gradient-descent'"):
             fitted(SOLVERS[solver], sparse.csr_array(X), y)
-    silent = fitted(DPLinearRegressor(y_bounds=(0, 2), feature_bounds=(-3, 3)), sparse.csr_array(X), y, epsilon=math.inf)
+    silent = DPLinearRegressor(y_bounds=(0, 2), feature_bounds=(-3, 3), epsilon=math.inf).fit(sparse.csr_array(X), y)
     assert silent.n_iter_ > 1, "gradient descent in the place of second moments"
 
 
@@ -236,8 +238,9 @@ def test_one_row_changes_no_query_and_no_answer_by_more_than_declared(kind, solv
     null[7] = 0
     X2, y2 = X.copy(), y.copy()
     CHANGES[change](X2, y2, weights)
-    private = {"feature_bounds": "private", "on_invalid": "null", "epsilon": None, "noise_multiplier": 0.1, "delta": 1e-4}
-    one, two = (clone(SOLVERS[solver]).set_params(insecure_noise_seed=0, **private) for _ in range(2))
+    private = {"feature_bounds": "private", "on_invalid": "null", "insecure_noise_seed": 0}
+    private |= {"epsilon": None, "noise_multiplier": 0.1, "delta": 1e-4}
+    one, two = (clone(SOLVERS[solver]).set_params(**private) for _ in range(2))
     script = record(lambda: one.fit(kept[kind](X), y, null))
     moved = replay(lambda: two.fit(kept[kind](X2), y2, weights), script)
     assert_same_transcript(script, moved)

@@ -132,7 +132,7 @@ def test_no_rounding_makes_a_sparse_row_shorter_than_it_is():
         matrix = sparse.csr_array(left - offset)
         matrix.data[rng.random(matrix.nnz) < 0.3] *= 1 + 1e-16
         rows = ShiftedRows(matrix, offset)
-        exact = np.square((matrix.toarray().astype(np.longdouble) + offset)).sum(axis=1) ** np.longdouble(0.5)
+        exact = np.square(matrix.toarray().astype(np.longdouble) + offset).sum(axis=1) ** np.longdouble(0.5)
         assert (rows.lengths() >= exact * (1 - 1e-12)).all()
         assert rows.lengths() == pytest.approx(exact.astype(float), abs=1e-6 * columns**0.5, rel=1e-6)
 
