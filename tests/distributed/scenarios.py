@@ -25,7 +25,16 @@ from skorch.callbacks import Callback, LRScheduler
 from skdp import DPClassifier, DPRegressor, PrivacyLedger
 from skdp.callbacks import FitCheckpoint
 from skdp.contract import (
-    CarrierSum, ClippedSum, Gaussian, GramSum, NormBelow, NormSum, Poisson, Query, ThinnedSum, Touch,
+    CarrierSum,
+    ClippedSum,
+    Gaussian,
+    GramSum,
+    NormBelow,
+    NormSum,
+    Poisson,
+    Query,
+    ThinnedSum,
+    Touch,
 )  # fmt: skip
 from skdp.distributed import current, process_group
 from skdp.exceptions import RankFailureError
@@ -242,6 +251,7 @@ def linear_refusals(ranks, folder):
         "alpha": lambda: linear("descent", alpha=0.1 + ranks.rank).fit(X, y),
         "columns": lambda: linear("descent").fit(X[:, ranks.rank :], y),
         "rows": lambda: linear("descent").fit(bad if ranks.rank else X, y),
+        "sparse": lambda: linear("descent").fit(sparse.csr_array(X) if ranks.rank else X, y),
     }
     found = {}
     for name, act in attempts.items():

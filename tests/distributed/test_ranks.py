@@ -124,6 +124,11 @@ def test_noise_on_second_moments_is_drawn_once(pair):
         ("alpha", ("ValueError", "ValueError"), "alpha differs between the ranks: 0.1 on rank 0, 1.1 on rank 1"),
         ("columns", ("ValueError", "ValueError"), "input_shape differs between the ranks"),
         ("rows", ("RankFailureError", "ValueError"), "X contains NaN"),
+        (
+            "sparse",
+            ("ValueError", "ValueError"),
+            "X is sparse differs between the ranks: False on rank 0, True",
+        ),
     ],
 )
 def test_what_one_rank_refuses_of_a_linear_model_is_refused_by_all(pair, attempt, kinds, words):

@@ -19,8 +19,10 @@ from sklearn.preprocessing import normalize
 from suite import assert_same_transcript, largest_move, public_state, record, replay
 
 from skdp.datasets import open_rows
+from skdp.exceptions import ProtocolError
 from skdp.linear_model import DPADMMClassifier, DPLinearClassifier, DPLinearRegressor, terms
 from skdp.linear_model import rows as linear_rows
+from skdp.linear_model.admm.store import SiteStore
 from skdp.neural_network import mapped_table
 from skdp.neural_network.mapped_table import MappedTable
 from skdp.pipeline import make_private_pipeline
@@ -176,6 +178,28 @@ def test_sites(kind, rate, table, kept, tmp_path):
             for part in (X, kept[kind](X))
         )
         np.testing.assert_allclose(two.coef_, one.coef_, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["mapped", "sparse"])
+def test_a_site_knows_its_rows_again(kind, table, kept, tmp_path):
+    def store(X):
+        rows = linear_rows.linear_rows(encoded(kind, kept[kind](X)), None, True)
+        return SiteStore(tmp_path / "site", {"rounds": 3}, "north", [rows, np.zeros(N, bool)])
+
+    one, other = table[0], table[0].copy()
+    other[300, 2] += 1
+    first = store(one)
+    first.write({}, {}, {}, {"kept": 1})
+    first.close()
+    again = store(one)
+    assert again.read()[-1] == {"kept": 1}
+    again.close()
+    with pytest.raises(ProtocolError, match="begun with other things than now: the rows"):
+        store(other).read()
+
+
+def encoded(kind, X):
+    return MappedTable(X) if kind == "mapped" else linear_rows.SparseTable(X)
 
 
 # ------------------------------------------------------------------ what is public decides, and only that
