@@ -61,9 +61,8 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
         if step >= touch.count - averaged:
             mean += coef / averaged
     std = touch.noise.multipliers[0] * bound / terms.n
-    noise = [
-        std * descent_response(rate, momentum, touch.count, averaged, shrinkage) for shrinkage in terms.ridge / terms.n
-    ]
+    shrinkages, which = np.unique(terms.ridge / terms.n, return_inverse=True)
+    noise = std * np.array([descent_response(rate, momentum, touch.count, averaged, each) for each in shrinkages])[which]
     return mean, touch.count, np.tile(noise, (terms.outputs, 1))
 
 

@@ -38,7 +38,7 @@ def refuse_minimum(terms: Terms) -> str:
         return f"loss {type(terms.loss).__name__} has slopes of either sign, or kinks; its guarantee is for 'log_loss'"
     if terms.penalty.alpha and terms.penalty.l1:
         return "penalties with absolute values have kinks; use penalty='l2'"
-    return ""
+    return terms.too_wide
 
 
 def minimum_touches(terms: Terms) -> tuple[Touch, ...]:

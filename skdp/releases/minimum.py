@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,34 +39,34 @@ class Objective:
 
     Parameters
     ----------
-    X : ndarray of shape (n, columns)
-    targets : ndarray of shape (n,)
-    weights : ndarray of shape (n,)
+    rows : iterable of (ndarray of shape (m, columns), ndarray of shape (m,), ndarray of shape (m,))
+        Rows, their targets and their weights; gone through once for every gradient and every matrix of curvatures.
     loss : object
         From `skdp.linear_model.losses`.
     ridge : ndarray of shape (columns,)
     linear : ndarray of shape (columns,)
     """
 
-    X: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
+    rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     loss: Any
     ridge: np.ndarray
     linear: np.ndarray
 
     def gradient(self, coef: np.ndarray) -> np.ndarray:
         """Derivatives: (columns,)."""
-        slopes = self.loss.slopes((self.X @ coef)[:, None], self.targets[:, None])[:, 0]
-        return self.X.T @ (self.weights * slopes) + self.ridge * coef + self.linear
+        total = np.zeros(len(coef))
+        for X, targets, weights in self.rows:
+            total += X.T @ (weights * self.loss.slopes((X @ coef)[:, None], targets[:, None])[:, 0])
+        return total + self.ridge * coef + self.linear
 
     def hessian(self, coef: np.ndarray) -> np.ndarray:
         """Second derivatives: (columns, columns)."""
-        bends = self.weights * self.loss.bends((self.X @ coef)[:, None], self.targets[:, None])[:, 0]
-        total, size = np.diag(self.ridge), max(1, _PIECE // self.X.shape[1])
-        for start in range(0, len(self.X), size):
-            rows = self.X[start : start + size]
-            total += (rows * bends[start : start + size, None]).T @ rows
+        total, size = np.diag(self.ridge), max(1, _PIECE // len(coef))
+        for X, targets, weights in self.rows:
+            bends = weights * self.loss.bends((X @ coef)[:, None], targets[:, None])[:, 0]
+            for start in range(0, len(X), size):
+                rows = X[start : start + size]
+                total += (rows * bends[start : start + size, None]).T @ rows
         return total
 
 
@@ -83,7 +83,7 @@ def minimum(objective: Objective, tolerance: float) -> np.ndarray:
     -------
     ndarray of shape (columns,)
     """
-    coef = np.zeros(objective.X.shape[1])
+    coef = np.zeros(len(objective.ridge))
     gradient, last = objective.gradient(coef), math.inf
     held = bool((objective.ridge > 0).all())
     for _ in itertools.count() if held else range(_MOST_STEPS):

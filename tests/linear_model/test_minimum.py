@@ -92,7 +92,7 @@ def test_it_is_where_a_reference_finds_it(ridge):
     linear, weights = np.array([1.0, -2.0, 0.5, 30.0]), np.random.default_rng(3).uniform(0, 4, 150)
     ridge = np.broadcast_to(ridge, 4)
     signs = 2.0 * labels - 1
-    objective = Objective(X, signs, weights, Logistic(), ridge, linear)
+    objective = Objective([(X, signs, weights)], Logistic(), ridge, linear)
 
     def value(scaled):
         coef = scaled / np.sqrt(ridge)
