@@ -62,8 +62,8 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
             mean += coef / averaged
     std = touch.noise.multipliers[0] * bound / terms.n
     shrinkages, which = np.unique(terms.ridge / terms.n, return_inverse=True)
-    noise = std * np.array([descent_response(rate, momentum, touch.count, averaged, each) for each in shrinkages])[which]
-    return mean, touch.count, np.tile(noise, (terms.outputs, 1))
+    gains = np.array([descent_response(rate, momentum, touch.count, averaged, each) for each in shrinkages])
+    return mean, touch.count, np.tile(std * gains[which], (terms.outputs, 1))
 
 
 def _noiseless(touch: Touch, terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
