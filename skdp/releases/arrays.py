@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["ArrayExecutor"]
 
 _CELLS = 2**24  # of contributions that are held at a time
-# Gradient at an approximate minimum over the largest gradient of a row. Rounding stays far below it.
+# Gradient at an approximate minimum over the largest gradient of a row. Rounding stays below a tenth of it up to the
+# number of rows that `skdp.linear_model.objective_perturbation` takes.
 _TOLERANCE = 1e-6
 # Longer rows are null, and larger weights count as this one, float32's largest (as they do for neural networks). So no
 # product of a length, a weight and a bound overflows, or underflows where it decides how much of a row is kept.
