@@ -59,6 +59,15 @@ def test_gradients(loss, bound, coef):
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
+def test_gradients_of_huge_residuals(bound):
+    """They make up for how short a row is, and the shortest have few digits that could tell their length."""
+    value = LinearGradient(np.zeros((2, 3)), Squared(), bound)
+    rows = np.flatnonzero(WEIGHT > 0)[::3]
+    norms = length([arrays._linear_gradient(one_row(i, np.array([[1e300, -1e300]])), value).ravel() for i in rows])
+    assert bound * (1 - 1e-12) <= norms.max() <= bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
 def test_moments(bound):
     found = [arrays._gram(one_row(i, np.zeros((1, 1))), GramSum(bound)) for i in range(len(X))]
     norms = length(found)
