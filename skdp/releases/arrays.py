@@ -41,8 +41,8 @@ class ArrayExecutor:
     arrays : dict of str to ndarray of shape (n, columns)
         Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of
         a column: it falls into no bin. Text for `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of
-        each row of a linear model; above 3.4e38 it counts as that, and NaN as 0. Rows "X" longer than 1e150 or shorter than 1e-150 are
-        null.
+        each row of a linear model; above 3.4e38 it counts as that, and NaN as 0. Rows "X" longer than 1e150 or
+        shorter than 1e-150 are null.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -94,6 +94,10 @@ class ArrayExecutor:
         ArrayExecutor
         """
         return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw, ranks=self._ranks)
+
+    def measure(self) -> None:
+        """Find the lengths of the rows "X" now, so that copies in other processes come with them."""
+        self._rows.lengths  # noqa: B018 - it is kept
 
     def drawing(
         self, normal: Callable[[tuple[int, ...]], np.ndarray], draw: Callable[[int, float], np.ndarray]

@@ -360,10 +360,11 @@ def test_a_round_that_failed_in_memory_can_be_tried_again(monkeypatch):
     assert site.settle().steps == 3
 
 
-def test_processes_of_joblib_give_the_same_numbers(tmp_path):
-    X = np.random.default_rng(0).uniform(-1, 1, size=(600, 3))
+@pytest.mark.parametrize("n, rounds", [(600, 4), (60_000, 20)])  # the second kind is handed over in files
+def test_processes_of_joblib_give_the_same_numbers(n, rounds):
+    X = np.random.default_rng(0).uniform(-1, 1, size=(n, 3))
     y = (X[:, 0] > 0).astype(int)
-    kwargs = {"classes": [0, 1], "rounds": 4, "n_agents": 3, "insecure_noise_seed": 3, "feature_bounds": (-1, 1)}
+    kwargs = {"classes": [0, 1], "rounds": rounds, "n_agents": 3, "insecure_noise_seed": 3, "feature_bounds": (-1, 1)}
     here = DPADMMClassifier(**kwargs).fit(X, y)
     there = DPADMMClassifier(**kwargs, engine="joblib", n_jobs=2).fit(X, y)
     np.testing.assert_array_equal(here.coef_, there.coef_)

@@ -61,9 +61,14 @@ def test_gradients(loss, bound, coef):
 @pytest.mark.parametrize("bound", BOUNDS)
 def test_gradients_of_huge_residuals(bound):
     """They make up for how short a row is, and the shortest have few digits that could tell their length."""
-    value = LinearGradient(np.zeros((2, 3)), Squared(), bound)
-    rows = np.flatnonzero(WEIGHT > 0)[::3]
-    norms = length([arrays._linear_gradient(one_row(i, np.array([[1e300, -1e300]])), value).ravel() for i in rows])
+    value = LinearGradient(np.zeros((1, 3)), Squared(), bound)
+    sizes = [*SIZES, 5e-324, 1e-323, 1e-322, 1e-321]
+    rows = [
+        {"X": size * shape[None], "y": np.array([[1.7e308]])}
+        for size in sizes
+        for shape in np.vstack([SHAPES, 1 - SHAPES])
+    ]
+    norms = length([arrays._linear_gradient(arrays._Rows(row, np.zeros(1, bool)), value)[0] for row in rows])
     assert bound * (1 - 1e-12) <= norms.max() <= bound * (1 + 1e-12)
 
 
