@@ -15,7 +15,7 @@ from skdp.linear_model.gradient_descent import descend, descent_touches
 from skdp.linear_model.objective_perturbation import minimise, minimum_touches, refuse_minimum
 from skdp.linear_model.rows import linear_arrays
 from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boosted, boosted_touches, refuse_statistics
-from skdp.linear_model.terms import Terms, row_length
+from skdp.linear_model.terms import FitFacts, row_length
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
 from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
@@ -36,16 +36,16 @@ class Solver:
     Parameters
     ----------
     touches : callable
-        From `Terms` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
+        From `FitFacts` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
     solve : callable
-        From touches and `Terms` to a generator of queries that returns coefficients and the number of steps.
+        From touches and `FitFacts` to a generator of queries that returns coefficients and the number of steps.
     refuses : callable
-        From `Terms` to why it cannot be used, empty where it can.
+        From `FitFacts` to why it cannot be used, empty where it can.
     """
 
-    touches: Callable[[Terms], tuple[Touch, ...]]
-    solve: Callable[[tuple[Touch, ...], Terms], Generator]
-    refuses: Callable[[Terms], str] = lambda terms: ""
+    touches: Callable[[FitFacts], tuple[Touch, ...]]
+    solve: Callable[[tuple[Touch, ...], FitFacts], Generator]
+    refuses: Callable[[FitFacts], str] = lambda terms: ""
 
 
 SOLVERS = {
@@ -163,9 +163,9 @@ class CentralFit(Spending):
         self._keep(coef, found.feature_bounds)
 
     # ------------------------------------------------------------------ prices
-    def _terms(self, public: Public, scale: float | None, indicators: int | None = None) -> Terms:
+    def _terms(self, public: Public, scale: float | None, indicators: int | None = None) -> FitFacts:
         width = int(np.prod(public.input_shape))
-        return Terms(
+        return FitFacts(
             n=public.n,
             outputs=public.n_outputs,
             columns=width + bool(self.fit_intercept),
@@ -179,7 +179,7 @@ class CentralFit(Spending):
             steps=None if isinstance(self.max_iter, str) else int(self.max_iter),
         )
 
-    def _solver(self, terms: Terms) -> Solver:
+    def _solver(self, terms: FitFacts) -> Solver:
         """The solver that was asked for, or the first that can be used; without noise the one that is exact."""
         if self.solver == "auto":
             order = self._solvers if terms.scale is not None else self._solvers[::-1]

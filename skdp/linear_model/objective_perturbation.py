@@ -25,7 +25,7 @@ import numpy as np
 
 from skdp.contract import Answers, Gaussian, PerturbedMinimum, Poisson, Query, Touch
 from skdp.linear_model.losses import Logistic
-from skdp.linear_model.terms import Terms
+from skdp.linear_model.terms import FitFacts
 
 __all__ = ["minimise", "minimum_touches", "refuse_minimum"]
 
@@ -35,7 +35,7 @@ _LENGTH = 0.9
 _MOST_ROWS = 4_000_000
 
 
-def refuse_minimum(terms: Terms) -> str:
+def refuse_minimum(terms: FitFacts) -> str:
     """Why the objective cannot be perturbed, empty where it can."""
     if not isinstance(terms.loss, Logistic):
         return f"loss {type(terms.loss).__name__} has slopes of either sign, or kinks; its guarantee is for 'log_loss'"
@@ -46,13 +46,13 @@ def refuse_minimum(terms: Terms) -> str:
     return ""
 
 
-def minimum_touches(terms: Terms) -> tuple[Touch, ...]:
+def minimum_touches(terms: FitFacts) -> tuple[Touch, ...]:
     """Price of all minima, which is that of one Gaussian release at ``terms.scale``."""
     noise = terms.scale and Gaussian((terms.scale * math.sqrt(terms.outputs),))
     return (Touch("minimum", Poisson(), noise, terms.outputs),)
 
 
-def minimise(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
+def minimise(touches: tuple[Touch, ...], terms: FitFacts) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
     """Ask for the minima; returns coefficients of shape (outputs, columns) and 1."""
     (touch,) = touches
     bound = terms.bound(_LENGTH * terms.length * terms.loss.slope_bound)

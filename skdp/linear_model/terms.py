@@ -11,11 +11,11 @@ import numpy as np
 from skdp.linear_model.losses import REGRESSION
 from skdp.linear_model.penalties import Penalty
 
-__all__ = ["Terms", "row_length"]
+__all__ = ["FitFacts", "row_length"]
 
 
 @dataclass(frozen=True, eq=False)
-class Terms:
+class FitFacts:
     """Public facts of one fit: what is to be least, and how long rows are.
 
     Parameters
