@@ -153,7 +153,7 @@ class CentralFit(Spending):
             # Relative to the largest: what is above 1 would mostly be lost to clipping.
             class_weights=None if weights is None else weights / weights.max(),
         )
-        indicators = len(found.indicators) or len(problem.public.indicators)
+        indicators = len(found.indicators + found.around_zero) or len(problem.public.indicators)
         terms = self._terms(problem.public, scale, indicators)
         solver, executor = self._solver(terms), executor.about(arrays, problem.null)
         return drive(solver.solve(solver.touches(terms), terms), executor.answer)
