@@ -99,6 +99,11 @@ class MappedTable:
         """Whether rows are stored as a net takes them."""
         return self._array.dtype == np.float32
 
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in the file."""
+        return int(np.prod(self.shape[1:])) * self._array.itemsize
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -108,7 +113,7 @@ class MappedTable:
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         """All rows in memory, for what cannot do with less."""
-        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+        return np.array(self[:], dtype=self.dtype if dtype is None else dtype, copy=copy)
 
     def without(self, null: np.ndarray) -> MappedTable:
         """The same table, all of whose null rows are read as zeros."""

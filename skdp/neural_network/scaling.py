@@ -20,13 +20,12 @@ def scale_inputs(inputs: np.ndarray, bounds: np.ndarray | None) -> np.ndarray:
     """Columns clipped to their bounds and mapped to [-1, 1], in float64; as they are without bounds."""
     if bounds is None:
         return inputs.astype(np.float64) if inputs.dtype == np.float32 else inputs
-    low, high = bounds[:, 0], bounds[:, 1]
-    scaled = np.maximum(inputs, low)  # float64 like the bounds, and the only copy
-    np.minimum(scaled, high, out=scaled)
-    scaled -= low
-    scaled /= (high - low) / 2
-    scaled -= 1
-    return scaled
+    low, high = bounds[:, 0] / 2, bounds[:, 1] / 2
+    scaled = np.array(inputs, dtype=np.float64)  # the only copy
+    with np.errstate(over="ignore"):  # a warning would tell of a huge value
+        scaled -= low + high
+        scaled /= high - low
+    return np.clip(scaled, -1, 1, out=scaled)
 
 
 def scale_targets(targets: np.ndarray, bounds: np.ndarray) -> np.ndarray:

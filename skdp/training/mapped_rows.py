@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -14,9 +15,12 @@ from skdp.training.lazy_rows import LazyRows
 
 __all__ = ["MappedRows"]
 
-_CELLS = 2**16  # that are float64 at a time: they stay in a processor's cache
-# A disk answers many requests at once as fast as one, and a thread that touches a page has one.
+_CELLS = 2**17  # that are float64 at a time: they stay in a processor's cache
+# A disk answers many requests at once as fast as one, and a thread that touches a page has one. What lies in memory
+# already needs no more threads than there are processors: others would only stand in each other's way.
 _READERS = 16
+_PAGE = 4096  # bytes
+_FROM_DISK = 3e-5  # seconds of a thread for a page, from which on a disk is what it waits for
 
 
 class MappedRows(LazyRows):
@@ -43,6 +47,7 @@ class MappedRows(LazyRows):
         super().__init__(table.shape, device)
         self._table, self._scale = table, scale
         self._readers = ThreadPoolExecutor(_READERS, "skdp-rows")
+        self._from_disk = True
         self.dtype = torch.int64 if table.dtype.kind == "i" else torch.float32
 
     def to(self, device: torch.device) -> MappedRows:
@@ -56,15 +61,22 @@ class MappedRows(LazyRows):
         count = max(0, last - first)
         out = np.empty((count, *self.shape[1:]), np.int64 if self.dtype == torch.int64 else np.float32)
         as_it_is = self._scale is None and self._table.is_float32
-        size = max(1, min(_CELLS // max(1, self.shape[1:].numel()), -(-count // (2 * _READERS))))
+        pages = count * -(-self._table.row_bytes // _PAGE)
+        threads = _READERS if self._from_disk else min(_READERS, torch.get_num_threads())
+        share = max(1, -(-count // threads))
+        size = max(1, min(_CELLS // max(1, self.shape[1:].numel()), share))
 
         def read(start: int) -> None:
-            end = min(start + size, count)
-            with np.errstate(over="ignore"):
-                stored = self._table.stored(slice(first + start, first + end) if run else rows[start:end])
-                piece = stored if as_it_is else self._table.decoded(stored)
-                out[start:end] = piece if self._scale is None else self._scale(piece)
+            whole = min(start + share, count)
+            for begin in range(start, whole, size):
+                end = min(begin + size, whole)
+                with np.errstate(over="ignore"):
+                    stored = self._table.stored(slice(first + begin, first + end) if run else rows[begin:end])
+                    piece = stored if as_it_is else self._table.decoded(stored)
+                    out[begin:end] = piece if self._scale is None else self._scale(piece)
 
+        began = time.perf_counter()
         with nullcontext() if run else self._table.scattered(rows):
-            list(self._readers.map(read, range(0, count, size)))
+            list(self._readers.map(read, range(0, count, share)))
+        self._from_disk = (time.perf_counter() - began) * min(threads, count) > _FROM_DISK * pages
         return out
