@@ -152,7 +152,8 @@ class FitBook:
         if ranks is not None and not (self.shared or self.party):
             raise ValueError(
                 f"{self.about['what'] or 'this'} would see the rows of one process alone inside process_group(), where "
-                "only DPClassifier and DPRegressor are fitted by all processes together: fit it outside, in one process"
+                "only DPClassifier, DPRegressor, DPLinearClassifier and DPLinearRegressor are fitted by all processes "
+                "together: fit it outside, in one process"
             )
         # A pipeline or search that covers a fit told the ledgers itself.
         return not take_cover(charge, self) and (ranks is None or self.party or ranks.leads)

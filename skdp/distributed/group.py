@@ -20,7 +20,9 @@ _ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 @contextmanager
 def process_group(timeout: float = 600.0, backend: str | None = None) -> Iterator[Ranks]:
-    """Inside, `DPClassifier` and `DPRegressor` are fitted by all processes together, each on rows of its own.
+    """Inside, nets and linear models are fitted by all processes together, each on rows of its own.
+
+    They are `DPClassifier`, `DPRegressor`, `DPLinearClassifier` and `DPLinearRegressor`.
 
     Parameters
     ----------

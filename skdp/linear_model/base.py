@@ -14,11 +14,10 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.linear_model.losses import Poisson, resolve_loss
 from skdp.linear_model.penalties import Penalty, resolve_penalty
-from skdp.linear_model.rows import raw_coefficients
+from skdp.linear_model.rows import linear_outputs, raw_coefficients
 from skdp.neural_network.parameters import bounds_array, class_weights_array
 from skdp.neural_network.problem import Problem, classification_problem, regression_problem
-from skdp.neural_network.reading import encode_features, invalid_features, raise_invalid
-from skdp.neural_network.sparse_table import SparseTable
+from skdp.neural_network.reading import encode_features, odd_rows, raise_odd
 
 __all__ = ["LinearClassifierMixin", "LinearModelMixin", "LinearRegressorMixin"]
 
@@ -33,16 +32,16 @@ class LinearModelMixin:
     # The reader of rows asks what net they are for.
     module = "linear"
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     def _check_table(self, problem: Problem) -> None:
-        self._refuse_sparse(problem.inputs)
         if len(problem.public.input_shape) != 1:
             raise ValueError(
                 f"X has rows of shape {problem.public.input_shape}; a linear model takes tables: X.reshape(len(X), -1)"
             )
-
-    def _refuse_sparse(self, inputs: Any) -> None:
-        if isinstance(inputs, SparseTable):
-            raise TypeError("Sparse data was passed for X, but a linear model takes dense rows; pass X.toarray()")
 
     def _loss(self, task: str) -> Any:
         return resolve_loss(self.loss, task)
@@ -72,11 +71,8 @@ class LinearModelMixin:
         """Linear predictors: (n, k)."""
         check_is_fitted(self, "coef_")
         inputs = encode_features(self, X, reset=False)
-        self._refuse_sparse(inputs)
-        raise_invalid(self, inputs, invalid_features(inputs), "; fill or encode such values before")
-        if self.feature_bounds_ is not None:
-            inputs = np.clip(inputs, *self.feature_bounds_.T)
-        return inputs @ self.coef_.T + self.intercept_
+        raise_odd(self, inputs, odd_rows(inputs), "; fill or encode such values before")
+        return linear_outputs(inputs, self.feature_bounds_, self.coef_) + self.intercept_
 
 
 class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
@@ -102,7 +98,7 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like or sparse matrix of shape (n, n_features)
 
         Returns
         -------
@@ -116,7 +112,7 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like or sparse matrix of shape (n, n_features)
 
         Returns
         -------
@@ -132,7 +128,7 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like or sparse matrix of shape (n, n_features)
 
         Returns
         -------
@@ -188,7 +184,7 @@ class LinearRegressorMixin(RegressorMixin, LinearModelMixin):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like or sparse matrix of shape (n, n_features)
 
         Returns
         -------

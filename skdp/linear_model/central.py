@@ -5,26 +5,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from skdp.contract import Charge, Public, Touch, drive
+from skdp.distributed import current, lockstep
+from skdp.distributed.membership import unjoined_processes
 from skdp.exceptions import PrivateBoundsWarning
 from skdp.linear_model.gradient_descent import descend, descent_touches
 from skdp.linear_model.objective_perturbation import minimise, minimum_touches, refuse_minimum
-from skdp.linear_model.rows import linear_arrays
+from skdp.linear_model.rows import linear_arrays, usual_length
 from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boosted, boosted_touches, refuse_statistics
-from skdp.linear_model.terms import FitFacts, row_length
+from skdp.linear_model.terms import FitFacts
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
 from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
+from skdp.neural_network.ranked import agree_on, agree_on_parameters, joined
+from skdp.neural_network.sparse_table import SparseTable
 from skdp.neural_network.stating import hopeless_warnings
 from skdp.releases import ArrayExecutor, Spending, bounds_touches, class_counts_touch
 from skdp.user_line import warn_all
+
+if TYPE_CHECKING:
+    from skdp.distributed import Ranks
 
 __all__ = ["SOLVERS", "CentralFit", "Solver"]
 
@@ -41,16 +48,25 @@ class Solver:
         From touches and `FitFacts` to a generator of queries that returns coefficients and the number of steps.
     refuses : callable
         From `FitFacts` to why it cannot be used, empty where it can.
+    sums : bool
+        Whether it asks for sums over rows alone, which the processes of a `skdp.distributed.process_group` add up.
     """
 
     touches: Callable[[FitFacts], tuple[Touch, ...]]
     solve: Callable[[tuple[Touch, ...], FitFacts], Generator]
     refuses: Callable[[FitFacts], str] = lambda terms: ""
+    sums: bool = True
+
+    def refused(self, terms: FitFacts) -> str:
+        """Why it cannot be used, here and now."""
+        if not self.sums and current() is not None:
+            return "what it asks for is no sum over rows, which the processes of a process_group() could add up"
+        return self.refuses(terms)
 
 
 SOLVERS = {
     "gradient-descent": Solver(descent_touches, descend),
-    "objective-perturbation": Solver(minimum_touches, minimise, refuse_minimum),
+    "objective-perturbation": Solver(minimum_touches, minimise, refuse_minimum, sums=False),
     "adassp": Solver(adassp_touches, adassp, refuse_statistics),
     "boosted-adassp": Solver(boosted_touches, boosted, refuse_statistics),
 }
@@ -88,7 +104,8 @@ class CentralFit(Spending):
 
         Parameters
         ----------
-        X : array-like of shape (n, n_features)
+        X : array-like, memory map or sparse matrix of shape (n, n_features)
+            What lies in a file is read anew in every step, a piece at a time; what is sparse stays sparse.
         y : array-like of shape (n,) or (n, n_targets)
         sample_weight : array-like of shape (n,), optional
             Computed from each record alone; 0 makes a null row.
@@ -108,9 +125,23 @@ class CentralFit(Spending):
         WeakSignalWarning
             Where the budget is too small for a model that is better than the prior.
         """
-        self._check_budget()
-        self._check_parameters()
-        problem = self._problem(X, y, sample_weight)
+        with lockstep() as ranks:
+            self._check_budget()
+            self._check_parameters()
+            warn_all((UserWarning, message) for message in unjoined_processes())
+            if ranks is not None:
+                agree_on_parameters(ranks, self, None, getattr(self, "_failed", []))
+            problem = self._problem(X, y, sample_weight)
+            if ranks is not None:
+                problem = joined(ranks, problem, getattr(self, "feature_names_in_", None))
+                # Clip norms follow from it, and noise from clip norms.
+                agree_on(ranks, {"whether X is sparse": isinstance(problem.inputs, SparseTable)})
+            self._fit(problem, ranks)
+        return self
+
+    # ------------------------------------------------------------------ parts of the fit
+    def _fit(self, problem: Problem, ranks: Ranks | None) -> None:
+        """Price, release, train and set the fitted state; of rows that `ranks` hold together."""
         given = self._given_estimates(problem)
         charge, _, certificate = self._priced(problem.public)
         scale = certificate.scale if certificate else self.noise_multiplier
@@ -128,6 +159,7 @@ class CentralFit(Spending):
             released=released,
             assumptions=problem.assumptions,
             warnings=notes,
+            ranks=ranks,
         ) as (executor, _):
             names = getattr(self, "feature_names_in_", None)
             found = release_estimates(given, touches, problem, executor, names)
@@ -135,10 +167,10 @@ class CentralFit(Spending):
             notes += found.warnings
             released += self._released_facts(touches, found)
             coef, self.n_iter_ = self._trained(problem, found, executor, scale)
+            if ranks is not None:  # the same bits everywhere, where processors round differently
+                coef = ranks.broadcast(coef, "coefficients")
         self._set(problem, coef, found)
-        return self
 
-    # ------------------------------------------------------------------ parts of the fit
     def _trained(
         self, problem: Problem, found: Estimates, executor: ArrayExecutor, scale: float | None
     ) -> tuple[np.ndarray, int]:
@@ -154,7 +186,8 @@ class CentralFit(Spending):
             class_weights=None if weights is None else weights / weights.max(),
         )
         indicators = len(found.indicators + found.around_zero) or len(problem.public.indicators)
-        terms = self._terms(problem.public, scale, indicators)
+        length = usual_length(problem.inputs, found.feature_bounds, indicators, bool(self.fit_intercept))
+        terms = self._terms(problem.public, scale, length)
         solver, executor = self._solver(terms), executor.about(arrays, problem.null)
         return drive(solver.solve(solver.touches(terms), terms), executor.answer)
 
@@ -163,7 +196,8 @@ class CentralFit(Spending):
         self._keep(coef, found.feature_bounds)
 
     # ------------------------------------------------------------------ prices
-    def _terms(self, public: Public, scale: float | None, indicators: int | None = None) -> FitFacts:
+    def _terms(self, public: Public, scale: float | None, length: float = math.nan) -> FitFacts:
+        """What solvers are given; the usual length of rows is no part of the price."""
         width = int(np.prod(public.input_shape))
         return FitFacts(
             n=public.n,
@@ -171,9 +205,7 @@ class CentralFit(Spending):
             columns=width + bool(self.fit_intercept),
             loss=self._loss(public.task),
             penalty=self._penalty(),
-            length=row_length(
-                width, len(public.indicators) if indicators is None else indicators, bool(self.fit_intercept)
-            ),
+            length=length,
             max_grad_norm=None if isinstance(self.max_grad_norm, str) else float(self.max_grad_norm),
             scale=scale,
             steps=None if isinstance(self.max_iter, str) else int(self.max_iter),
@@ -183,8 +215,8 @@ class CentralFit(Spending):
         """The solver that was asked for, or the first that can be used; without noise the one that is exact."""
         if self.solver == "auto":
             order = self._solvers if terms.scale is not None else self._solvers[::-1]
-            return next(SOLVERS[name] for name in order if not SOLVERS[name].refuses(terms))
-        reason = SOLVERS[self.solver].refuses(terms)
+            return next(SOLVERS[name] for name in order if not SOLVERS[name].refused(terms))
+        reason = SOLVERS[self.solver].refused(terms)
         if reason:
             raise ValueError(f"solver={self.solver!r}: {reason}; or pass solver='gradient-descent'")
         return SOLVERS[self.solver]

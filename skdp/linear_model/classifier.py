@@ -58,7 +58,8 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
         Instead of `epsilon`: standard deviation over sensitivity of *one* Gaussian release that costs as much as all of
         the training.
     max_grad_norm : float or "auto", default="auto"
-        Most that one row adds to a sum of gradients, in L2 norm. Gradient descent clips gradients, objective
+        Most that one row adds to a sum of gradients, in L2 norm; "auto" goes by how long rows usually are, and takes
+        sparse ones to be short. Gradient descent clips gradients, objective
         perturbation shortens rows.
     max_iter : int or "auto", default="auto"
         Steps of gradient descent. More of them cost no privacy: they share one noise.

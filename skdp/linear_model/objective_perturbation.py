@@ -43,7 +43,7 @@ def refuse_minimum(terms: FitFacts) -> str:
         return "penalties with absolute values have kinks; use penalty='l2'"
     if terms.n > _MOST_ROWS:
         return f"of {terms.n} rows, more than {_MOST_ROWS}, rounding may hide the minimum, which would tell about rows"
-    return ""
+    return terms.too_wide
 
 
 def minimum_touches(terms: FitFacts) -> tuple[Touch, ...]:

@@ -58,6 +58,7 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
         the training.
     max_grad_norm : float or "auto", default="auto"
         Clip norm of gradients in gradient descent; length to which rows are shortened otherwise.
+        "auto" goes by how long rows usually are, and takes sparse ones to be short.
     max_iter : int or "auto", default="auto"
         Steps of gradient descent, or rounds. More of them cost no privacy: they share one noise.
     on_invalid : {"raise", "null"}, default="raise"

@@ -37,7 +37,7 @@ def refuse_statistics(terms: FitFacts) -> str:
         return "second moments tell of loss='squared_error' alone"
     if terms.penalty.alpha and terms.penalty.l1:
         return "absolute values have no closed solution; use penalty='l2'"
-    return ""
+    return terms.too_wide
 
 
 def adassp_touches(terms: FitFacts) -> tuple[Touch, ...]:

@@ -13,6 +13,8 @@ from skdp.linear_model.penalties import Penalty
 
 __all__ = ["FitFacts", "row_length"]
 
+_MOST_COLUMNS = 10_000  # whose second moments take 800 MB
+
 
 @dataclass(frozen=True, eq=False)
 class FitFacts:
@@ -30,7 +32,7 @@ class FitFacts:
         From `skdp.linear_model.losses`.
     penalty : Penalty
     length : float
-        L2 norm that few rows exceed, as `row_length` expects it.
+        L2 norm that few rows exceed, as `skdp.linear_model.rows.usual_length` expects it; NaN where it is not known.
     max_grad_norm : float or None
         Bound of what one row adds where the user set it.
     scale : float or None
@@ -67,6 +69,13 @@ class FitFacts:
         if self.scale is None:
             return math.inf
         return self.n / math.hypot(1.0, self.scale)
+
+    @property
+    def too_wide(self) -> str:
+        """Why no solver can have a matrix of all pairs of columns, empty where it can."""
+        if self.columns <= _MOST_COLUMNS:
+            return ""
+        return f"it takes a matrix of {self.columns} times {self.columns} numbers; at most {_MOST_COLUMNS:,} columns"
 
     def bound(self, automatic: float) -> float:
         """The bound of what one row adds: none without noise, the user's, or the solver's own."""

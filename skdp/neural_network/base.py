@@ -23,6 +23,7 @@ from skdp.contract import Public
 from skdp.contract.shown import shown
 from skdp.distributed import current, lockstep
 from skdp.distributed.membership import unjoined_processes
+from skdp.distributed.settling import name_what_is_spent, settled_after, settled_together
 from skdp.exceptions import PrivateBoundsWarning, RankFailureError
 from skdp.nets.building import build_module
 from skdp.neural_network.checkpoint import (
@@ -42,10 +43,7 @@ from skdp.neural_network.programme import Programme, draw_up
 from skdp.neural_network.ranked import (
     agree_on_parameters,
     joined,
-    name_what_is_spent,
     refuse_what_is_no_sum,
-    settled_after,
-    settled_together,
 )
 from skdp.neural_network.reading import (
     PIXELS,

@@ -94,6 +94,10 @@ class MappedTable:
         self.shape, self.ndim = self._array.shape, self._array.ndim
         self.dtype = np.dtype(np.float64 if vocabulary is None else np.int64)
 
+    def __reduce__(self) -> tuple:
+        """Made anew from the array, which joblib hands to its workers as a map; a map itself cannot be pickled."""
+        return MappedTable, (self._array, self._vocabulary, self._null)
+
     @property
     def is_float32(self) -> bool:
         """Whether rows are stored as a net takes them."""

@@ -18,12 +18,11 @@ from skdp.contract import Public
 from skdp.contract.queries import exactly
 from skdp.contract.shown import shown
 from skdp.distributed import Ranks, current
-from skdp.exceptions import RankFailureError
 from skdp.neural_network.problem import Problem
 
 __all__ = [
-    "agree_on", "agree_on_parameters", "agree_on_weights", "for_this_rank", "joined", "name_what_is_spent",
-    "refuse_what_is_no_sum", "settled_after", "settled_together", "start_alike",
+    "agree_on", "agree_on_parameters", "agree_on_weights", "for_this_rank", "joined", "refuse_what_is_no_sum",
+    "start_alike",
 ]  # fmt: skip
 
 # How a rank works, which may differ between machines and changes no distribution.
@@ -43,10 +42,10 @@ def agree_on_parameters(ranks: Ranks, estimator: Any, earlier: Any, failed: Iter
     facts = {name: value for name, value in estimator.get_params(deep=False).items() if name not in _OWN}
     facts = {"the class of the estimator": type(estimator).__name__, **facts}
     said = {name: (_digest(value), shown(value)) for name, value in facts.items()}
-    weights = getattr(estimator, "_weights", None) if estimator.warm_start else None
+    weights = getattr(estimator, "_weights", None) if getattr(estimator, "warm_start", False) else None
     before = [earlier, list(failed), weights]
     said["what earlier fits of the estimator left"] = _digest(before), "its own fits"
-    kinds = [c[1] if isinstance(c, tuple) else c for c in estimator.callbacks or []]
+    kinds = [c[1] if isinstance(c, tuple) else c for c in getattr(estimator, "callbacks", None) or []]
     kinds = [getattr(c, "__qualname__", type(c).__qualname__) for c in kinds]
     said["callbacks"] = _digest(kinds), shown(kinds)
     ledgers = len({token.ledger for token in ledger_sessions.tokens()})
@@ -141,43 +140,6 @@ class _Leases(FitCheckpoint):
     def initialize(self) -> _Leases:
         """Nothing to check."""
         return self
-
-
-def settled_together(ranks: Ranks | None, book: Any) -> dict[str, int]:
-    """Executed counts of a book that is then settled; one query that any rank began is spent on all."""
-    reserved = book.reservation
-    mine = {} if reserved is None else book.executed(reserved)
-    if ranks is not None:
-        most = [theirs for theirs in ranks.gather(mine, "queries begun") if theirs]
-        for touch in reserved.charge.touches if reserved else ():
-            for _ in range(max(theirs[touch.name] for theirs in most) - mine[touch.name]):
-                book.spend(reserved, touch)
-    return mine if reserved is None else book.settle(reserved)
-
-
-def settled_after(error: BaseException, ranks: Ranks | None, book: Any, planned: Any) -> dict[str, int]:
-    """Executed counts after an error, of which the other ranks hear, and which says what was spent if it is theirs."""
-    if ranks is not None:
-        ranks.report(error)
-    try:
-        executed = settled_together(None if ranks is None or ranks.broken else ranks, book)
-    except RankFailureError:  # another rank went meanwhile
-        executed = settled_together(None, book)
-    if isinstance(error, RankFailureError):
-        name_what_is_spent(error, planned, executed)
-    return executed
-
-
-def name_what_is_spent(error: RankFailureError, planned: Any, executed: Mapping[str, int]) -> None:
-    """Let the failure of another rank say what the fit that it ended counts as spent."""
-    if error.spent is not None or not any(executed.values()):
-        return
-    error.spent = planned
-    queries = ", ".join(f"{count} of {name!r}" for name, count in executed.items() if count)
-    error.args = (
-        f"{error}. The fit counts as spent as it was planned, epsilon={planned.epsilon:.4g} at "
-        f"delta={planned.delta:.3g} (queries begun: {queries}): privacy_ of the estimator and open ledgers say so",
-    )
 
 
 def _digest(value: Any) -> str:

@@ -65,7 +65,10 @@ def _encode_sparse(estimator: Any, X: Any, *, reset: bool) -> SparseTable:
         estimator._integers = estimator._pixels = False
     if estimator._vocabulary is not None:
         raise TypeError("Sparse data was passed for X, but tokens are looked up and have to be dense; pass X.toarray()")
-    X = validate_data(estimator, X, reset=reset, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False)
+    X = validate_data(
+        estimator, X, reset=reset, accept_sparse="csr", dtype=np.float64, ensure_all_finite=False,
+        ensure_min_samples=_fewest_rows(reset),
+    )  # fmt: skip
     if reset:
         estimator._record_shape = X.shape[1:]
     return SparseTable(X)
@@ -79,13 +82,18 @@ def read_features(estimator: Any, X: Any, *, reset: bool) -> np.ndarray:
     try:
         X = validate_data(
             estimator, X, reset=reset, dtype="numeric", ensure_all_finite=False, allow_nd=True,
-            ensure_min_samples=0 if reset and current() is not None else 1,
+            ensure_min_samples=_fewest_rows(reset),
         )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise type(error)(_without_values(str(error))) from None
     if reset:
         estimator._record_shape = X.shape[1:]
     return X
+
+
+def _fewest_rows(reset: bool) -> int:
+    """None are enough where other processes of a group have some."""
+    return 0 if reset and current() is not None else 1
 
 
 def read_labels(y: Any, on_invalid: str) -> np.ndarray | None:

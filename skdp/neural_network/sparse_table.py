@@ -57,9 +57,17 @@ class SparseTable:
             raise IndexError("pick rows or columns, one after the other")
         if np.ndim(columns):
             return SparseTable(self.matrix[:, columns])
+        found = np.zeros(len(self))
+        values, stored = self.column(columns)
+        found[stored] = values
+        return found
+
+    def column(self, column: int) -> tuple[np.ndarray, np.ndarray]:
+        """What a column stores, and in which rows."""
         if self._by_column is None:
             self._by_column = self.matrix.tocsc()
-        return self._by_column[:, [columns]].toarray()[:, 0]
+        part = slice(*self._by_column.indptr[[column, column + 1]])
+        return self._by_column.data[part], self._by_column.indices[part]
 
     def without(self, null: np.ndarray) -> SparseTable:
         """The same table, all of whose null rows are zeros."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from skdp.accounting.objective import objective_terms
 from skdp.contract import Answers, Counts, Frequent, GramSum, LinearGradient, PerturbedMinimum, Query, RowSum
 from skdp.exceptions import PlanViolationError
 from skdp.releases.minimum import Objective, minimum
+from skdp.releases.row_pieces import ShiftedRows
 
 if TYPE_CHECKING:
     from skdp.distributed import Ranks
@@ -39,10 +40,10 @@ class ArrayExecutor:
     Parameters
     ----------
     arrays : dict of str to ndarray of shape (n, columns)
-        Private columns by name, or something that is read like them, such as a `MappedTable`; NaN is the null value of
-        a column: it falls into no bin. Text for `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of
-        each row of a linear model; above 3.4e38 it counts as that, and NaN as 0. Rows "X" longer than 1e150 or
-        shorter than 1e-150 are null.
+        Private columns by name, or something that is read like them: a `MappedTable`, or rows of a linear model that
+        are `StreamedRows` or `ShiftedRows`. NaN is the null value of a column: it falls into no bin. Text for
+        `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of each row of a linear model; above 3.4e38
+        it counts as that, and NaN as 0. Rows "X" longer than 1e150 or shorter than 1e-150 are null.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -173,15 +174,15 @@ class ArrayExecutor:
         return found
 
     def _minimum(self, rows: _Rows, value: PerturbedMinimum, multiplier: float) -> np.ndarray:
-        X, targets, weights = _shortened(rows, value)
+        shortened = _Shortened(rows, value)
         ridge = np.asarray(value.ridge, dtype=float)
         if not multiplier:
-            objective = Objective(X, targets, weights, value.loss, ridge, np.zeros(len(ridge)))
-            return minimum(objective, 1e-9 * max(len(X), 1))
+            objective = Objective(shortened, value.loss, ridge, np.zeros(len(ridge)))
+            return minimum(objective, 1e-9 * max(len(rows), 1))
         terms, longest = objective_terms(multiplier), value.bound / value.loss.slope_bound
         least = terms.curvature * value.loss.curvature * longest**2
         linear = self._normal(ridge.shape) * (terms.noise * value.bound)
-        objective = Objective(X, targets, weights, value.loss, np.maximum(ridge, least), linear)
+        objective = Objective(shortened, value.loss, np.maximum(ridge, least), linear)
         tolerance = _TOLERANCE * value.bound
         found = minimum(objective, tolerance)
         if not np.linalg.norm(objective.gradient(found)) <= tolerance:
@@ -206,17 +207,25 @@ class _Rows:
     def lengths(self) -> np.ndarray:
         """L2 norm of every row of "X", 0 for those that are null, or too long or short."""
         X = self.arrays["X"]
-        lengths, size = np.zeros(len(X)), max(1, _CELLS // max(X.shape[1], 1))
-        for start in range(0, len(X), size):
-            _, largest, relative = _scaled(X[start : start + size])
-            with np.errstate(all="ignore"):
-                lengths[start : start + size] = largest * relative
+        if isinstance(X, ShiftedRows):
+            lengths = X.lengths()
+        else:
+            lengths, size = np.zeros(len(X)), max(1, _CELLS // max(X.shape[1], 1))
+            for run in X.runs() if hasattr(X, "runs") else _runs(len(X), size):
+                _, largest, relative = _scaled(X[run])
+                with np.errstate(all="ignore"):
+                    lengths[run] = largest * relative
         return np.where(~self.null & (lengths >= _SHORTEST) & (lengths <= _LONGEST), lengths, 0.0)
 
     @cached_property
     def X(self) -> np.ndarray:
-        """The array "X", zeros in rows of length 0; not copied where that is so already."""
+        """The array "X", zeros in rows of length 0; not copied where that is so already.
+
+        Of `ShiftedRows`, such rows store zeros: what is summed up has to leave out their offset.
+        """
         X, nothing = self.arrays["X"], self.lengths == 0
+        if isinstance(X, ShiftedRows):
+            return X.only_offset(nothing)
         return np.where(nothing[:, None], 0.0, X) if nothing.any() else X
 
     @cached_property
@@ -225,9 +234,24 @@ class _Rows:
         weights = self.arrays.get("weight")
         return None if weights is None else np.where(weights > 0, np.minimum(weights, _HEAVIEST), 0.0)
 
+    def pieces(self, *, dense: bool) -> Iterator[_Rows]:
+        """These rows if they are in memory, else a run of them at a time; sparse ones are so unless `dense`."""
+        X = self.arrays["X"]
+        if not hasattr(X, "runs") or (isinstance(X, ShiftedRows) and not dense):
+            yield self
+            return
+        for run in X.runs():
+            piece = _Rows({name: array[run] for name, array in self.arrays.items()}, self.null[run])
+            vars(piece)["lengths"] = self.lengths[run]  # so that they are found once
+            yield piece
+
     def take(self, index: np.ndarray) -> _Rows:
-        """Some of the rows, copied."""
+        """Some of the rows, copied unless they are in a file."""
         return _Rows({name: array[index] for name, array in self.arrays.items()}, self.null[index])
+
+
+def _runs(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def _scaled(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -266,11 +290,22 @@ def _histograms(rows: _Rows, value: Counts) -> np.ndarray:
     runs = ((columns[run], rows.null[run]) for run in columns.runs()) if hasattr(columns, "runs") else None
     for part, null in runs or [(columns, rows.null)]:
         for group, inner in enumerate(edges):
-            column = part[:, group]
-            seen = column[~(null | np.isnan(column))]
+            seen, zeros = _seen(part, null, group)
             bins = np.searchsorted(inner, seen, side="right")
             counts[group] += np.bincount(bins, minlength=len(inner) + 1)
+            counts[group, np.searchsorted(inner, 0.0, side="right")] += zeros
     return counts if value.sums is None else counts @ np.transpose(value.sums)
+
+
+def _seen(columns: Any, null: np.ndarray, group: int) -> tuple[np.ndarray, int]:
+    """What rows hold in a column, but for null rows and NaN; and how many hold a zero that is not stored."""
+    if not hasattr(columns, "column"):
+        column = columns[:, group]
+        return column[~(null | np.isnan(column))], 0
+    column, rows = columns.column(group)
+    counted = ~null[rows]
+    seen = column[counted]
+    return seen[~np.isnan(seen)], int(len(null) - null.sum()) - int(counted.sum())
 
 
 def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
@@ -285,21 +320,46 @@ def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
 
 
 def _linear_gradient(rows: _Rows, value: LinearGradient) -> np.ndarray:
+    return sum(_gradient_of_piece(piece, value) for piece in rows.pieces(dense=False))
+
+
+def _gradient_of_piece(rows: _Rows, value: LinearGradient) -> np.ndarray:
     with np.errstate(all="ignore"):
         slopes = value.loss.slopes(rows.X @ value.coef.T, rows.arrays["y"])
         if rows.weights is not None:
             slopes = slopes * rows.weights[:, None]
-        # A row's gradient is an outer product, so its norm is a product of two norms.
-        slopes = _clipped(slopes, value.bound / rows.lengths)
+        # A row's gradient is an outer product, so its norm is a product of two norms. Rows of length 0 add nothing.
+        slopes = _clipped(slopes, np.where(rows.lengths > 0, value.bound / rows.lengths, 0.0))
     return slopes.T @ rows.X
 
 
 def _gram(rows: _Rows, value: GramSum) -> np.ndarray:
+    return GramSum.packed(sum(_gram_of_piece(piece, value) for piece in rows.pieces(dense=True)))
+
+
+def _gram_of_piece(rows: _Rows, value: GramSum) -> np.ndarray:
     roots = np.ones(len(rows)) if rows.weights is None else np.sqrt(rows.weights)
     with np.errstate(all="ignore"):
         factors = roots * np.minimum(1.0, value.bound / (roots * rows.lengths))
     X = rows.X * factors[:, None]
-    return GramSum.packed(X.T @ X)
+    return X.T @ X
+
+
+@dataclass(frozen=True, eq=False)
+class _Shortened:
+    """Triples as `_shortened` gives them, of all rows: kept where they are in memory, else made again each time."""
+
+    rows: _Rows
+    value: PerturbedMinimum
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        if isinstance(self.rows.arrays["X"], np.ndarray):
+            return iter(self._kept)
+        return (_shortened(piece, self.value) for piece in self.rows.pieces(dense=True))
+
+    @cached_property
+    def _kept(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        return [_shortened(self.rows, self.value)]
 
 
 def _shortened(rows: _Rows, value: PerturbedMinimum) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

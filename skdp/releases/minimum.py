@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,47 +40,48 @@ class Objective:
 
     Parameters
     ----------
-    X : ndarray of shape (n, columns)
-    targets : ndarray of shape (n,)
-    weights : ndarray of shape (n,)
+    rows : iterable of (ndarray of shape (m, columns), ndarray of shape (m,), ndarray of shape (m,))
+        Rows, their targets and their weights; gone through once for every gradient and every matrix of curvatures.
     loss : object
         From `skdp.linear_model.losses`.
     ridge : ndarray of shape (columns,)
     linear : ndarray of shape (columns,)
     """
 
-    X: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
+    rows: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]]
     loss: Any
     ridge: np.ndarray
     linear: np.ndarray
 
     def gradient(self, coef: np.ndarray) -> np.ndarray:
         """Derivatives: (columns,)."""
-        slopes = self.loss.slopes((self.X @ coef)[:, None], self.targets[:, None])[:, 0]
-        return _sum(self.X, self.weights * slopes) + self.ridge * coef + self.linear
+        parts = [
+            _sums(X, weights * self.loss.slopes((X @ coef)[:, None], targets[:, None])[:, 0])
+            for X, targets, weights in self.rows
+        ]
+        total = np.array([math.fsum(column) for column in np.vstack(parts).T])
+        return total + self.ridge * coef + self.linear
 
     def hessian(self, coef: np.ndarray) -> np.ndarray:
         """Second derivatives: (columns, columns)."""
-        bends = self.weights * self.loss.bends((self.X @ coef)[:, None], self.targets[:, None])[:, 0]
-        total, size = np.diag(self.ridge), max(1, _PIECE // self.X.shape[1])
-        for start in range(0, len(self.X), size):
-            rows = self.X[start : start + size]
-            total += (rows * bends[start : start + size, None]).T @ rows
+        total, size = np.diag(self.ridge), max(1, _PIECE // len(coef))
+        for X, targets, weights in self.rows:
+            bends = weights * self.loss.bends((X @ coef)[:, None], targets[:, None])[:, 0]
+            for start in range(0, len(X), size):
+                rows = X[start : start + size]
+                total += (rows * bends[start : start + size, None]).T @ rows
         return total
 
 
-def _sum(X: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """``X.T @ factors``, of few rows at a time, whose sums are added up exactly.
+def _sums(X: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Parts of ``X.T @ factors``, of few rows each, to be added up exactly: (parts, columns).
 
     One product would add rows up one by one: where many of them are alike its error, which all of them decide, grows
-    with the square of their number, and comes near the tolerance at a million.
+    with the square of their number, and comes near the tolerance at a few hundred thousand.
     """
     pieces, whole = len(X) // _TOGETHER, len(X) - len(X) % _TOGETHER
     parts = factors[:whole].reshape(pieces, 1, _TOGETHER) @ X[:whole].reshape(pieces, _TOGETHER, X.shape[1])
-    last = factors[whole:] @ X[whole:]
-    return np.array([math.fsum(column) for column in np.vstack([parts[:, 0], last]).T])
+    return np.vstack([parts[:, 0], factors[whole:] @ X[whole:]])
 
 
 def minimum(objective: Objective, tolerance: float) -> np.ndarray:
@@ -96,7 +97,7 @@ def minimum(objective: Objective, tolerance: float) -> np.ndarray:
     -------
     ndarray of shape (columns,)
     """
-    coef = np.zeros(objective.X.shape[1])
+    coef = np.zeros(len(objective.ridge))
     gradient, last = objective.gradient(coef), math.inf
     held = bool((objective.ridge > 0).all())
     for _ in itertools.count() if held else range(_MOST_STEPS):

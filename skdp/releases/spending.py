@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -15,9 +15,13 @@ from skdp.accounting.budget import at_budget, budget_warnings, check_budget
 from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
+from skdp.distributed.settling import settled_after, settled_together
 from skdp.releases.arrays import ArrayExecutor
 from skdp.releases.null_rows import OWN_WEIGHTS, VALID_WEIGHTS, null_rows
 from skdp.user_line import warn_all
+
+if TYPE_CHECKING:
+    from skdp.distributed import Ranks
 
 __all__ = ["Spending"]
 
@@ -115,12 +119,14 @@ class Spending(Stated, LedgerAware, BaseEstimator):
         released: Iterable[str] = (),
         warnings: Iterable[str] = (),
         sample_weight: Any = None,
+        ranks: Ranks | None = None,
     ) -> Iterator[tuple[ArrayExecutor, Mapping[str, Any]]]:
         """Price, reserve, and give what answers queries and the touches by name; states in the end.
 
         The executor gets `arrays` and `null` (rows that add to nothing), to which rows of `sample_weight` 0 are added.
         `facts`, `assumptions`, what was `released` on the way and `warnings` go into the statement; without weights,
-        lists may grow until it is made.
+        lists may grow until it is made. `ranks` are the processes that share the fit, each with some of the rows: only
+        for what checks before that they agree on parameters and facts.
         """
         if sample_weight is not None:
             null = null | null_rows(sample_weight, len(null))
@@ -145,23 +151,29 @@ class Spending(Stated, LedgerAware, BaseEstimator):
                 reproducible_noise=self.insecure_noise_seed is not None,
             )
 
-        book = FitBook(type(self).__name__, public.n, statement(None))
+        planned = statement(None)
+        book = FitBook(type(self).__name__, public.n, planned, shared=ranks is not None)
         reservation = book.reserve(charge)
         entropy = secrets.randbits(256) if self.insecure_noise_seed is None else self.insecure_noise_seed
+        if ranks is not None and self.insecure_noise_seed is not None:
+            entropy = [entropy, ranks.rank]  # each adds noise to a share of its own
         noise = np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(entropy, pool_size=8)))
         executor = ArrayExecutor(
-            arrays, null, spend=lambda touch: book.spend(reservation, touch), normal=noise.standard_normal
+            arrays, null, spend=lambda touch: book.spend(reservation, touch), normal=noise.standard_normal, ranks=ranks
         )
 
         try:
+            if ranks is not None:
+                ranks.roll_call()  # the ledgers admit it: only now may a row be read
             yield executor, {touch.name: touch for touch in charge.touches}
-        except BaseException:
-            executed = book.settle(reservation)
+            executed = settled_together(ranks, book)
+        except BaseException as error:
+            executed = settled_after(error, ranks, book, planned)
             if any(executed.values()):
                 # The error itself may tell something, so this attempt counts although it gave nothing.
                 self._failed = [*getattr(self, "_failed", []), statement(executed).to_dict()]
             raise
-        self._statement = statement(book.settle(reservation)).to_dict()
+        self._statement = statement(executed).to_dict()
 
     def _priced(self, public: Public) -> tuple[Charge, float, Any]:
         """The price list at the calibrated noise, delta, and the certificate where there is one."""

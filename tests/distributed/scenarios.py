@@ -18,15 +18,30 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
+from sklearn.base import clone
 from skorch.callbacks import Callback, LRScheduler
 
 from skdp import DPClassifier, DPRegressor, PrivacyLedger
 from skdp.callbacks import FitCheckpoint
-from skdp.contract import CarrierSum, ClippedSum, Gaussian, NormBelow, NormSum, Poisson, Query, ThinnedSum, Touch
+from skdp.contract import (
+    CarrierSum,
+    ClippedSum,
+    Gaussian,
+    GramSum,
+    NormBelow,
+    NormSum,
+    Poisson,
+    Query,
+    ThinnedSum,
+    Touch,
+)  # fmt: skip
 from skdp.distributed import current, process_group
 from skdp.exceptions import RankFailureError
+from skdp.linear_model import DPLinearClassifier, DPLinearRegressor
 from skdp.mechanisms import RGP
 from skdp.preprocessing import DPMinMaxScaler
+from skdp.releases import ArrayExecutor
 from skdp.training import NetModel, PerExample, PrivateRows, SecretRandomness, TorchExecutor
 
 CPU = torch.device("cpu")
@@ -53,6 +68,25 @@ def plain(**options):
 def private(**options):
     given = {"epsilon": 2.0, "classes": [0, 1], "feature_bounds": (-1, 1), "batch_size": 100, "max_epochs": 4}
     return DPClassifier(**{**given, "module": "linear", "lr": 0.1, "random_state": 0, **options})
+
+
+LINEAR = {
+    "descent": DPLinearClassifier("gradient-descent", classes=[0, 1], max_iter=30),
+    "balanced": DPLinearClassifier(loss="hinge", class_weight="balanced", classes=[0, 1], max_iter=30),
+    "adassp": DPLinearRegressor("adassp", y_bounds=(0, 1)),
+    "boosted": DPLinearRegressor("boosted-adassp", y_bounds=(0, 1)),
+    "auto": DPLinearClassifier(classes=[0, 1], alpha=0.01, max_iter=60),
+}
+NOISY = ("descent", "balanced", "boosted")
+
+
+def linear(kind, **options):
+    """A linear model; without noise and with public bounds unless told otherwise."""
+    return clone(LINEAR[kind]).set_params(**{"epsilon": float("inf"), "feature_bounds": (-1, 1), **options})
+
+
+def line(model):
+    return np.append(model.coef_.ravel(), model.intercept_)
 
 
 def weights(model):
@@ -170,6 +204,69 @@ def estimates(ranks, folder):
     fit = DPRegressor(epsilon=float("inf"), random_state=0, batch_size=600, max_epochs=3, module="linear")
     fit.fit(X, 5 * X[:, 0] - 2)
     return model.feature_bounds_, weights(model), fit.y_bounds_, weights(fit)
+
+
+def linear_sums(ranks, folder):
+    """Fits without noise: of arrays, of sparse rows, of rows in a file, with weights, and of an empty shard."""
+    X, y, w = shard(ranks, *table(), np.linspace(0, 1, 600))
+    np.save(Path(folder) / f"X{ranks.rank}.npy", X)
+    mapped = np.load(Path(folder) / f"X{ranks.rank}.npy", mmap_mode="r")
+    own = slice(None) if ranks.rank == ranks.size - 1 else slice(0, 0)
+    found = {kind: line(linear(kind, feature_bounds="private").fit(X, y)) for kind in LINEAR}
+    found["sparse"] = line(linear("descent").fit(sparse.csr_array(X), y, sample_weight=w))
+    found["mapped"] = line(linear("descent").fit(mapped, y, sample_weight=w))
+    X, y = (part[own] for part in table())
+    found["empty"] = line(linear("boosted").fit(X, y))
+    found["empty and sparse"] = line(linear("descent").fit(sparse.csr_array(X), y))
+    return found
+
+
+def linear_noise(ranks, folder):
+    """Private fits: the same everywhere; and answers about no rows at all, which are noise."""
+    X, y = shard(ranks, *table())
+    found, ledgered = {}, {}
+    for kind in NOISY:
+        options = {"epsilon": 2.0, "feature_bounds": "private"}
+        with PrivacyLedger(path=Path(folder) / f"{kind}.jsonl", epsilon=5.0, delta=1e-4) as ledger:
+            model = linear(kind, **options).fit(X, y)
+            ranks.roll_call()
+            ledgered[kind] = len(ledger.table())
+        again = [line(linear(kind, insecure_noise_seed=5, **options).fit(X, y)) for _ in range(2)]
+        found[kind] = line(model), model.privacy_.to_dict(), again
+    made = ArrayExecutor(
+        {"X": np.zeros((0, 60)), "y": np.zeros((0, 1))}, np.zeros(0, bool), spend=lambda touch: 0,
+        normal=np.random.default_rng(ranks.rank).standard_normal, ranks=ranks,
+    )  # fmt: skip
+    touch = Touch("moments", Poisson(), Gaussian((2.0,)), 1)
+    return found, ledgered, made.answer(Query(touch, (GramSum(1.5),)))[0]
+
+
+def linear_refusals(ranks, folder):
+    """What cannot be shared, what differs between the ranks, and an error on one of them in mid-fit."""
+    X, y = shard(ranks, *table())
+    bad = X.copy()
+    bad[3, 1] = np.nan
+    attempts = {
+        "minimum": lambda: linear("descent", solver="objective-perturbation").fit(X, y),
+        "alpha": lambda: linear("descent", alpha=0.1 + ranks.rank).fit(X, y),
+        "columns": lambda: linear("descent").fit(X[:, ranks.rank :], y),
+        "rows": lambda: linear("descent").fit(bad if ranks.rank else X, y),
+        "sparse": lambda: linear("descent").fit(sparse.csr_array(X) if ranks.rank else X, y),
+    }
+    found = {}
+    for name, act in attempts.items():
+        found[name] = raised(act)[:2]
+    model, honest = linear("descent", epsilon=2.0), ArrayExecutor.answer
+
+    def answer(self, query):
+        if ranks.rank == 1 and query.touch.name == "gradient":
+            run_out_of_memory()
+        return honest(self, query)
+
+    with mock.patch.object(ArrayExecutor, "answer", answer):
+        kind, message, _ = raised(lambda: model.fit(X, y))
+    found["mid-fit"] = kind, message, model.privacy_.to_dict()
+    return found
 
 
 def empty_shard(ranks, folder):
@@ -346,9 +443,9 @@ def killed(ranks, folder):
     return _gone(ranks, signal.SIGKILL)
 
 
-QUICK = [sums, noise_alone, draws, full_batches, weighted, estimates, empty_shard, statement, declared, mechanisms,
-         own_seed, classes_of_all, refusals, error_in_mid_fit, stopped, other_thread, replayed, resumed,
-         killed]  # fmt: skip
+QUICK = [sums, noise_alone, draws, full_batches, weighted, estimates, linear_sums, linear_noise, linear_refusals,
+         empty_shard, statement, declared, mechanisms, own_seed, classes_of_all, refusals, error_in_mid_fit, stopped,
+         other_thread, replayed, resumed, killed]  # fmt: skip
 
 
 # ------------------------------------------------------------------ slow scenarios

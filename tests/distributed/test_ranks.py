@@ -10,7 +10,7 @@ import warnings
 import numpy as np
 import pytest
 from processes import play
-from scenarios import CLIPPINGS, exact_sums, executor, plain, private, rows, table, weights
+from scenarios import CLIPPINGS, LINEAR, NOISY, exact_sums, executor, line, linear, plain, private, rows, table, weights
 from scipy import stats
 
 from skdp import DPRegressor
@@ -72,6 +72,77 @@ def test_private_weights_are_the_same_bits_on_every_rank(pair, kind):
 
 def test_classes_read_from_y_are_those_of_all_ranks(pair):
     assert pair["classes_of_all"] == (["a", "b", "c"],) * 2
+
+
+@pytest.mark.parametrize("kind", LINEAR)
+def test_linear_models_are_those_of_one_process(pair, kind):
+    X, y = table()
+    solver = {"solver": "gradient-descent"} if kind == "auto" else {}  # alone, it would be the exact minimum
+    alone = line(linear(kind, feature_bounds="private", **solver).fit(X, y))
+    first, second = (found[kind] for found in pair["linear_sums"])
+    assert np.array_equal(first, second)
+    np.testing.assert_allclose(first, alone, rtol=1e-8, atol=1e-10)
+    assert np.abs(line(linear(kind, feature_bounds="private", **solver).fit(X[::2], y[::2])) - alone).max() > 1e-3
+
+
+def test_linear_models_of_sparse_rows_files_and_empty_shards(pair):
+    X, y = table()
+    alone = line(linear("descent").fit(X, y, sample_weight=np.linspace(0, 1, len(X))))
+    for found in pair["linear_sums"]:
+        np.testing.assert_allclose(found["sparse"], alone, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(found["mapped"], alone, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(found["empty"], line(linear("boosted").fit(X, y)), rtol=1e-8, atol=1e-10)
+        full = line(linear("descent").fit(X, y))
+        np.testing.assert_allclose(found["empty and sparse"], full, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", NOISY)
+def test_private_linear_models_are_one_with_one_statement(pair, kind):
+    (first, stated, seeded), (second, stated_, _) = (found[kind] for found, _, _ in pair["linear_noise"])
+    assert np.array_equal(first, second) and stated == stated_
+    alone = linear(kind, epsilon=2.0, feature_bounds="private").fit(*table())
+    noisy = dict.fromkeys(("released", "warnings"))  # what noise did to the bounds
+    assert {**stated, **noisy} == {**alone.privacy_.to_dict(), **noisy} and stated["released"]
+    assert np.array_equal(*seeded) and np.abs(first - seeded[0]).max() > 0
+    assert [entries[kind] for _, entries, _ in pair["linear_noise"]] == [1, 1]
+
+
+def test_noise_on_second_moments_is_drawn_once(pair):
+    one, other = (noise for _, _, noise in pair["linear_noise"])
+    assert np.array_equal(one, other)
+    std = 2.0 * 1.5**2
+    for share in (one[: len(one) // 2], one[len(one) // 2 :]):
+        assert of_chi_square(share, std)
+        assert not of_chi_square(share, std * 1.5)  # noise scaled by 2/3 would be seen
+        assert not of_chi_square(share, std * 2**0.5)  # noise of both ranks as well
+
+
+@pytest.mark.parametrize(
+    ("attempt", "kinds", "words"),
+    [
+        ("minimum", ("ValueError", "ValueError"), "is no sum over rows, which the processes of a process_group()"),
+        ("alpha", ("ValueError", "ValueError"), "alpha differs between the ranks: 0.1 on rank 0, 1.1 on rank 1"),
+        ("columns", ("ValueError", "ValueError"), "input_shape differs between the ranks"),
+        ("rows", ("RankFailureError", "ValueError"), "X contains NaN"),
+        (
+            "sparse",
+            ("ValueError", "ValueError"),
+            "X is sparse differs between the ranks: False on rank 0, True",
+        ),
+    ],
+)
+def test_what_one_rank_refuses_of_a_linear_model_is_refused_by_all(pair, attempt, kinds, words):
+    found = [refused[attempt] for refused in pair["linear_refusals"]]
+    assert tuple(kind for kind, _ in found) == kinds
+    assert all(words in message for _, message in found)
+
+
+def test_an_error_in_mid_fit_of_a_linear_model_is_raised_on_all_ranks_and_counted(pair):
+    (kind, message, stated), (own, _, own_stated) = (found["mid-fit"] for found in pair["linear_refusals"])
+    assert (kind, own) == ("RankFailureError", "MemoryError")
+    assert "rank 1 failed: MemoryError: out of memory" in message and "counts as spent as it was planned" in message
+    planned = linear("descent", epsilon=2.0).fit(*table()).privacy_
+    assert stated == own_stated and stated["epsilon"] == planned.epsilon
 
 
 # ------------------------------------------------------------------ noise and samples
@@ -221,8 +292,10 @@ def test_wrong_options_name_themselves(option, value):
 
 @pytest.mark.slow
 def test_a_group_of_one_process_is_an_ordinary_fit(tmp_path):
-    found = play(1, "full_batches", tmp_path)
+    found = play(1, "full_batches,linear_sums", tmp_path)
     assert np.array_equal(found["full_batches"][0][0], weights(plain().fit(*table())))
+    alone = line(linear("boosted", feature_bounds="private").fit(*table()))
+    assert np.array_equal(found["linear_sums"][0]["boosted"], alone)
 
 
 def test_fits_of_torchrun_outside_of_a_group_are_told_once(monkeypatch):
@@ -239,7 +312,7 @@ def test_fits_of_torchrun_outside_of_a_group_are_told_once(monkeypatch):
 # ------------------------------------------------------------------ slow
 @pytest.mark.slow
 def test_four_processes_in_a_group_of_the_users(tmp_path):
-    found = play(4, "sums,full_batches,empty_shard,noise_alone,stopped,replayed", tmp_path, FOREIGN=1)
+    found = play(4, "sums,full_batches,linear_sums,empty_shard,noise_alone,stopped,replayed", tmp_path, FOREIGN=1)
     alone = weights(plain().fit(*table()))
     for rank in range(4):
         for kind, exact in exact_sums(executor(*rows())).items():
@@ -247,6 +320,8 @@ def test_four_processes_in_a_group_of_the_users(tmp_path):
             np.testing.assert_allclose(found["sums"][rank][kind], exact, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(found["full_batches"][rank][0], alone, rtol=1e-4, atol=1e-5)
         assert np.array_equal(found["stopped"][rank][0][0], found["stopped"][0][0][0])
+        for kind, alike in found["linear_sums"][rank].items():
+            assert np.array_equal(alike, found["linear_sums"][0][kind])
     assert of_chi_square(found["noise_alone"][0][0], 3.0 * (1 + FLOAT_SLACK))
     assert found["left"] == ((True, True),) * 4
 

@@ -77,7 +77,7 @@ def test_many_rows_that_are_alike_are_added_up_exactly():
     n, row = 400_000, np.array([1.0, 0.7, 0.3, 0.55, 0.111])
     row /= np.linalg.norm(row) * (1 + 1e-15)
     X, signs = np.tile(row, (n, 1)), np.where(np.arange(n) < 0.37 * n, 1.0, -1.0)
-    objective = Objective(X, signs, np.ones(n), Logistic(), np.ones(5), np.zeros(5))
+    objective = Objective([(X, signs, np.ones(n))], Logistic(), np.ones(5), np.zeros(5))
     # Near the minimum, where the sums of the two labels nearly cancel.
     coef = row * (math.log(0.37 / 0.63) + 1e-3) / (row @ row)
     slope = np.longdouble(1) / (1 + np.exp(np.longdouble(-(row @ coef))))
@@ -122,7 +122,7 @@ def test_it_is_where_a_reference_finds_it(ridge):
     linear, weights = np.array([1.0, -2.0, 0.5, 30.0]), np.random.default_rng(3).uniform(0, 4, 150)
     ridge = np.broadcast_to(ridge, 4)
     signs = 2.0 * labels - 1
-    objective = Objective(X, signs, weights, Logistic(), ridge, linear)
+    objective = Objective([(X, signs, weights)], Logistic(), ridge, linear)
 
     def value(scaled):
         coef = scaled / np.sqrt(ridge)

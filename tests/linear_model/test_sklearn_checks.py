@@ -20,15 +20,17 @@ ESTIMATORS = [
     DPADMMClassifier(feature_bounds=(-100, 100), **GENEROUS),
     DPADMMRegressor(feature_bounds=(-5, 5), y_bounds=(-300, 300), **GENEROUS),
 ]
+_WEIGHTS = (
+    "a weight of 2 doubles one record's gradient before it is bounded, two copies are two records of which each is "
+    "bounded, and leaving rows out changes the public number of rows and so the noise"
+)
 IMPOSSIBLE = {
     "check_all_zero_sample_weights_error": (
         "whether any row weighs something is private: with an error in its place one row would decide between a "
         "model and an exception. Null rows alone train a model of pure noise"
     ),
-    "check_sample_weight_equivalence_on_dense_data": (
-        "a weight of 2 doubles one record's gradient before it is bounded, two copies are two records of which each "
-        "is bounded, and leaving rows out changes the public number of rows and so the noise"
-    ),
+    "check_sample_weight_equivalence_on_dense_data": _WEIGHTS,
+    "check_sample_weight_equivalence_on_sparse_data": _WEIGHTS,
 }
 
 

@@ -11,10 +11,9 @@ import numpy as np
 from skdp.accounting import calibrate
 from skdp.linear_model.admm.recipe import ROUNDS, draw_pace
 from skdp.linear_model.admm.terms import Terms, rounds_charge
-from skdp.linear_model.rows import linear_arrays
-from skdp.linear_model.terms import row_length
+from skdp.linear_model.rows import linear_arrays, linear_rows, usual_length
 from skdp.neural_network.problem import Problem
-from skdp.neural_network.scaling import scale_inputs
+from skdp.releases.row_pieces import ShiftedRows, StreamedRows
 
 __all__ = ["agree", "arrays_for", "multiplier_for", "rounds_of", "squared_norms"]
 
@@ -50,7 +49,7 @@ def agree(
     estimator : DPADMMClassifier or DPADMMRegressor
         Its parameters.
     problem : Problem
-        Only its public facts are looked at.
+        Only its public facts are looked at, and whether rows are sparse.
     delta : float
         Already resolved.
     rows : sequence of int
@@ -83,7 +82,7 @@ def agree(
     numbers = draw_pace(
         loss,
         public.task,
-        norm=row_length(public.input_shape[0], len(public.indicators), intercept) if norm is None else norm,
+        norm=usual_length(problem.inputs, bounds, len(public.indicators), intercept) if norm is None else norm,
         columns=public.input_shape[0] + intercept,
         outputs=public.n_outputs,
         rows=sum(rows),
@@ -138,8 +137,11 @@ def arrays_for(problem: Problem, terms: Terms) -> dict[str, np.ndarray]:
 
 def squared_norms(estimator: Any, problem: Problem) -> float:
     """Sum of the squared norms of rows: where nothing is private, steps may be stable for rows of any size."""
-    X = scale_inputs(problem.inputs, estimator._given_feature_bounds(problem.public))
-    return float(np.einsum("ij,ij->", X, X)) + len(X) * bool(estimator.fit_intercept)
+    X = linear_rows(problem.inputs, estimator._given_feature_bounds(problem.public), bool(estimator.fit_intercept))
+    if isinstance(X, ShiftedRows):
+        return float(np.square(X.lengths()).sum())
+    parts = X.contents() if isinstance(X, StreamedRows) else (X,)
+    return sum(float(np.einsum("ij,ij->", part, part)) for part in parts)
 
 
 def _pairs(bounds: np.ndarray | None) -> tuple[tuple[float, float], ...] | None:

@@ -45,7 +45,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : array-like or table of shape (n, n_features)
+        X : array-like, table, memory map or sparse matrix of shape (n, n_features)
         y : array-like of shape (n,) or (n, n_targets)
         groups : array-like of shape (n,), optional
             The site of each row, which is public. None divides the rows by position into `n_agents` even parts.

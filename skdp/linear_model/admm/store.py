@@ -32,7 +32,7 @@ class SiteStore:
     terms : dict
         As `Terms.to_dict` gives them.
     site : str
-    rows : sequence of ndarray
+    rows : sequence of ndarray, StreamedRows or ShiftedRows
         The site's own rows. A digest of them under a random key is stored, so that others are not mistaken for them;
         whoever has the file and knows all rows but one could try what the last one is.
 
@@ -126,6 +126,7 @@ class SiteStore:
             found = hmac.new(self._key, digestmod="sha256")
             for array in self._rows:
                 found.update(str((array.shape, array.dtype)).encode())
-                found.update(np.ascontiguousarray(array))
+                for part in array.contents() if hasattr(array, "contents") else (array,):
+                    found.update(np.ascontiguousarray(part))
             self._known = found.hexdigest()
         return self._known
