@@ -208,7 +208,7 @@ class PrivacyLedger:
         if not self._sessions:
             raise PlanViolationError(f"disjoint({key!r}) is for use inside of the ledger's with block")
         session = self._sessions[-1]
-        if session.block is not None:
+        if session.blocked:
             raise PlanViolationError(f"disjoint({key!r}): the block of {session.block[1]!r} is open; close it first")
         if not isinstance(key, str):
             raise ValueError(f"key={key!r} must be a text that everybody may know")

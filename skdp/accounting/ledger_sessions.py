@@ -68,8 +68,10 @@ class Session:
         units.
     bystanders : frozenset of Thread
         Threads that were there before the block was, and may be busy with other rows.
+    entered : bool
+        Whether this process entered the block, and not the one that opened the ledger or was forked from.
     joined : bool
-        Whether it was opened by another process.
+        Whether it was opened by another process, such as the one that this process is a fork of.
     host : str
         Machine of the process that opened it.
     pid : int
@@ -85,6 +87,7 @@ class Session:
     temporary: bool = False
     block: tuple[str, str, str | None] | None = None
     bystanders: frozenset[threading.Thread] = frozenset()
+    entered: bool = False
     joined: bool = False
     host: str = field(default_factory=host)
     pid: int = field(default_factory=os.getpid)
@@ -113,6 +116,11 @@ class Session:
         return self.id in accounts.closed
 
     @property
+    def blocked(self) -> bool:
+        """Whether a block is open, here or where the ledger was opened."""
+        return self.block is not None and self.block[0] in self.store.refresh().open
+
+    @property
     def key_and_units(self) -> tuple[str | None, str | None]:
         """Of the block that a charge of this thread belongs to."""
         if self.block is None or threading.current_thread() in self.bystanders:
@@ -135,7 +143,12 @@ def push(session: Session) -> None:
 
 
 def pop(session: Session) -> None:
-    """Close it. Where that cannot be written, workers go on charging, which is the safe side."""
+    """Close it. Where that cannot be written, workers go on charging, which is the safe side.
+
+    A fork of the process that opened it closes nothing: the others would hear that it is over while it goes on.
+    """
+    if session.joined:
+        return
     with _LOCK:
         _OPEN.remove(session)
     publish()
@@ -151,14 +164,16 @@ def enter_block(session: Session, key: str, units: str | None) -> None:
     with session.store.transaction():
         session.store.write(open=block)
     session.bystanders = frozenset(threading.enumerate()) - {threading.current_thread()}
-    session.block = block, key, units
+    session.block, session.entered = (block, key, units), True
     publish()
 
 
 def leave_block(session: Session) -> None:
-    """Charge what follows to everybody."""
+    """Charge what follows to everybody; a fork leaves alone what the process that it is a fork of has entered."""
+    if not session.entered:
+        return
     block, _, _ = session.block
-    session.block, session.bystanders = None, frozenset()
+    session.block, session.bystanders, session.entered = None, frozenset(), False
     publish()
     with session.store.transaction():
         session.store.write(close=block)
@@ -235,13 +250,15 @@ def _live() -> list[Session]:
 
 if hasattr(os, "register_at_fork"):
 
-    def _renew_locks() -> None:
+    def _belong_to_the_parent() -> None:
         global _LOCK
         _LOCK = threading.RLock()
         for session in _OPEN:
             session.store.renew_lock()
+            # It is the other process that closes it, and enters blocks.
+            session.joined, session.entered = True, False
 
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_belong_to_the_parent)
 
 
 # ------------------------------------------------------------------ other processes
@@ -257,7 +274,7 @@ def join(found: Iterable[Token], *, weak: bool) -> list[Token]:
         let_go = weak and (token.host == host() or not is_cluster_worker())
         with _LOCK:
             session = next((session for session in _OPEN if session.id == token.session), None)
-            if session is not None and session.joined:
+            if session is not None and session.joined and not session.entered:
                 block = token.block and tuple(token.block)
                 news, session.block = news or block != session.block, block
             elif session is None:

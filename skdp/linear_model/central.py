@@ -17,7 +17,7 @@ from skdp.linear_model.gradient_descent import descend, descent_touches
 from skdp.linear_model.objective_perturbation import minimise, minimum_touches, refuse_minimum
 from skdp.linear_model.rows import linear_arrays, usual_length
 from skdp.linear_model.sufficient_statistics import adassp, adassp_touches, boosted, boosted_touches, refuse_statistics
-from skdp.linear_model.terms import Terms
+from skdp.linear_model.terms import FitFacts
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.estimates import Estimates, check_target_bounds, estimate_arrays, release_estimates
 from skdp.neural_network.parameters import check_one_of, check_positive, check_whole
@@ -43,22 +43,22 @@ class Solver:
     Parameters
     ----------
     touches : callable
-        From `Terms` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
+        From `FitFacts` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
     solve : callable
-        From touches and `Terms` to a generator of queries that returns coefficients, the number of steps, and how much
+        From touches and `FitFacts` to a generator of queries that returns coefficients, the number of steps, and how much
         noise is in each coefficient (`skdp.linear_model.coefficient_noise`).
     refuses : callable
-        From `Terms` to why it cannot be used, empty where it can.
+        From `FitFacts` to why it cannot be used, empty where it can.
     sums : bool
         Whether it asks for sums over rows alone, which the processes of a `skdp.distributed.process_group` add up.
     """
 
-    touches: Callable[[Terms], tuple[Touch, ...]]
-    solve: Callable[[tuple[Touch, ...], Terms], Generator]
-    refuses: Callable[[Terms], str] = lambda terms: ""
+    touches: Callable[[FitFacts], tuple[Touch, ...]]
+    solve: Callable[[tuple[Touch, ...], FitFacts], Generator]
+    refuses: Callable[[FitFacts], str] = lambda terms: ""
     sums: bool = True
 
-    def refused(self, terms: Terms) -> str:
+    def refused(self, terms: FitFacts) -> str:
         """Why it cannot be used, here and now."""
         if not self.sums and current() is not None:
             return "what it asks for is no sum over rows, which the processes of a process_group() could add up"
@@ -186,7 +186,7 @@ class CentralFit(Spending):
             # Relative to the largest: what is above 1 would mostly be lost to clipping.
             class_weights=None if weights is None else weights / weights.max(),
         )
-        indicators = len(found.indicators) or len(problem.public.indicators)
+        indicators = len(found.indicators + found.around_zero) or len(problem.public.indicators)
         length = usual_length(problem.inputs, found.feature_bounds, indicators, bool(self.fit_intercept))
         terms = self._terms(problem.public, scale, length)
         solver, executor = self._solver(terms), executor.about(arrays, problem.null)
@@ -197,10 +197,10 @@ class CentralFit(Spending):
         self._keep(coef, found.feature_bounds, noise)
 
     # ------------------------------------------------------------------ prices
-    def _terms(self, public: Public, scale: float | None, length: float = math.nan) -> Terms:
+    def _terms(self, public: Public, scale: float | None, length: float = math.nan) -> FitFacts:
         """What solvers are given; the usual length of rows is no part of the price."""
         width = int(np.prod(public.input_shape))
-        return Terms(
+        return FitFacts(
             n=public.n,
             outputs=public.n_outputs,
             columns=width + bool(self.fit_intercept),
@@ -212,7 +212,7 @@ class CentralFit(Spending):
             steps=None if isinstance(self.max_iter, str) else int(self.max_iter),
         )
 
-    def _solver(self, terms: Terms) -> Solver:
+    def _solver(self, terms: FitFacts) -> Solver:
         """The solver that was asked for, or the first that can be used; without noise the one that is exact."""
         if self.solver == "auto":
             order = self._solvers if terms.scale is not None else self._solvers[::-1]

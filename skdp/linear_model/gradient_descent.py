@@ -21,7 +21,7 @@ import numpy as np
 from skdp.contract import Answers, Gaussian, LinearGradient, Poisson, Query, Touch
 from skdp.linear_model.coefficient_noise import descent_response
 from skdp.linear_model.pace import pace, usual_bound
-from skdp.linear_model.terms import Terms
+from skdp.linear_model.terms import FitFacts
 
 __all__ = ["descend", "descent_touches"]
 
@@ -31,7 +31,7 @@ _ENOUGH = 1e-9  # change of the coefficients, relative to them, at which a fit w
 _AVERAGED = 0.5
 
 
-def descent_touches(terms: Terms) -> tuple[Touch, ...]:
+def descent_touches(terms: FitFacts) -> tuple[Touch, ...]:
     """Price of a descent that costs what one Gaussian release at ``terms.scale`` costs."""
     if terms.scale is None:
         return (Touch("gradient", Poisson(), None, terms.steps or _NOISELESS_STEPS),)
@@ -39,7 +39,9 @@ def descent_touches(terms: Terms) -> tuple[Touch, ...]:
     return (Touch("gradient", Poisson(), Gaussian((terms.scale * math.sqrt(steps),)), steps),)
 
 
-def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def descend(
+    touches: tuple[Touch, ...], terms: FitFacts
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for gradients; returns coefficients, the number of steps, and a bound on the standard deviation of noise.
 
     Both arrays are of shape (outputs, columns).
@@ -66,7 +68,7 @@ def descend(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
     return mean, touch.count, np.tile(std * gains[which], (terms.outputs, 1))
 
 
-def _noiseless(touch: Touch, terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
+def _noiseless(touch: Touch, terms: FitFacts) -> Generator[Query, Answers, tuple[np.ndarray, int]]:
     """Accelerated proximal descent with restarts to the optimum, its step from the curvature that it meets."""
     smooth = math.isfinite(terms.loss.curvature)
     curvature = min(terms.loss.curvature, 1.0) * terms.length**2 / 4

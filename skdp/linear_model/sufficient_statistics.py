@@ -20,7 +20,7 @@ import numpy as np
 from skdp.contract import Answers, Gaussian, GramSum, LinearGradient, Poisson, Query, Touch
 from skdp.linear_model.coefficient_noise import moments_noise, rounds_noise
 from skdp.linear_model.losses import Huber, Squared
-from skdp.linear_model.terms import Terms
+from skdp.linear_model.terms import FitFacts
 
 __all__ = ["adassp", "adassp_touches", "boosted", "boosted_touches", "refuse_statistics"]
 
@@ -32,7 +32,7 @@ _LENGTH_IN_ROUNDS = 6.0  # what is unlearnt after all rounds is exp of minus thi
 _RESIDUAL = 0.5  # largest residual, in half ranges of y
 
 
-def refuse_statistics(terms: Terms) -> str:
+def refuse_statistics(terms: FitFacts) -> str:
     """Why second moments are not enough, empty where they are."""
     if not isinstance(terms.loss, Squared):
         return "second moments tell of loss='squared_error' alone"
@@ -41,14 +41,16 @@ def refuse_statistics(terms: Terms) -> str:
     return terms.too_wide
 
 
-def adassp_touches(terms: Terms) -> tuple[Touch, ...]:
+def adassp_touches(terms: FitFacts) -> tuple[Touch, ...]:
     """Price of AdaSSP, which is that of one Gaussian release at ``terms.scale``."""
     share = _GRAM_SHARE["adassp"]
     noise = terms.scale and Gaussian((terms.scale / math.sqrt(share), terms.scale / math.sqrt(1 - share)))
     return (Touch("second moments", Poisson(), noise, 1),)
 
 
-def adassp(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def adassp(
+    touches: tuple[Touch, ...], terms: FitFacts
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for the moments and solve; returns coefficients, 1, and an estimate of the standard deviation of noise.
 
     Both arrays are of shape (outputs, columns).
@@ -64,7 +66,7 @@ def adassp(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers
     return coef, 1, moments_noise(curvature, coef, *stds)
 
 
-def boosted_touches(terms: Terms) -> tuple[Touch, ...]:
+def boosted_touches(terms: FitFacts) -> tuple[Touch, ...]:
     """Price of the Gram matrix and all rounds, which is that of one Gaussian release at ``terms.scale``."""
     share, rounds = _GRAM_SHARE["boosted"], terms.steps or _ROUNDS
     if terms.scale is None:
@@ -74,7 +76,9 @@ def boosted_touches(terms: Terms) -> tuple[Touch, ...]:
     return Touch("second moments", Poisson(), gram, 1), Touch("residuals", Poisson(), residuals, rounds)
 
 
-def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
+def boosted(
+    touches: tuple[Touch, ...], terms: FitFacts
+) -> Generator[Query, Answers, tuple[np.ndarray, int, np.ndarray]]:
     """Ask for the Gram matrix once and for residuals in rounds; returns what `adassp` does, with the number of rounds.
 
     A round goes a part of the way that the Gram matrix tells. What it tells wrongly the next rounds put right, so that
@@ -95,7 +99,7 @@ def boosted(touches: tuple[Touch, ...], terms: Terms) -> Generator[Query, Answer
     return coef, rounds, np.tile(rounds_noise(curvature, floor, std, rate, rounds), (terms.outputs, 1))
 
 
-def _curvature(packed: np.ndarray, std: float, terms: Terms) -> tuple[np.ndarray, float]:
+def _curvature(packed: np.ndarray, std: float, terms: FitFacts) -> tuple[np.ndarray, float]:
     """Noisy second moments with the penalty and as much ridge as the noise calls for, and that ridge."""
     matrix = GramSum.unpacked(packed) + np.diag(terms.ridge)
     if std:

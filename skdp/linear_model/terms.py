@@ -11,13 +11,13 @@ import numpy as np
 from skdp.linear_model.losses import REGRESSION
 from skdp.linear_model.penalties import Penalty
 
-__all__ = ["Terms", "row_length"]
+__all__ = ["FitFacts", "row_length"]
 
 _MOST_COLUMNS = 10_000  # whose second moments take 800 MB
 
 
 @dataclass(frozen=True, eq=False)
-class Terms:
+class FitFacts:
     """Public facts of one fit: what is to be least, and how long rows are.
 
     Parameters

@@ -31,6 +31,9 @@ class Estimates:
     warnings : list of str
     indicators : tuple of int
         Columns of 0 and 1; their bounds are (-1, 1), which leaves them as they are.
+    around_zero : tuple of int
+        Columns that may be such, or hold small counts; their bounds are as far on either side of 0, which stays 0: most
+        rows are there, and at -1 they would all be long, and shortened for it.
     reused : tuple of str
         What an earlier fit found out and paid for, by its name in the programme.
     """
@@ -40,6 +43,7 @@ class Estimates:
     class_weights: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
     indicators: tuple[int, ...] = ()
+    around_zero: tuple[int, ...] = ()
     reused: tuple[str, ...] = ()
 
 
@@ -106,8 +110,11 @@ def release_estimates(
     if "feature bounds" in touches:
         groups = problem.inputs.shape[1]
         ranges = drive(bounds_queries(touches["feature bounds"], "X", groups, n), executor.answer)
-        given.feature_bounds = np.where(ranges.indicator[:, None], (-1.0, 1.0), ranges.bounds)
+        given.feature_bounds = ranges.bounds.copy()
+        given.feature_bounds[ranges.indicator] = -1.0, 1.0
+        given.feature_bounds[ranges.from_zero, 0] = -ranges.bounds[ranges.from_zero, 1]
         given.indicators = tuple(np.flatnonzero(ranges.indicator).tolist())
+        given.around_zero = tuple(np.flatnonzero(ranges.from_zero).tolist())
         doubt = ranges.doubt(range(groups) if names is None else names)
         if doubt:
             remedy = "; pass feature_bounds with public (low, high) per column"

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 __all__ = ["ArrayExecutor"]
 
 _CELLS = 2**24  # of contributions that are held at a time
-# Gradient at an approximate minimum over the largest gradient of a row. Rounding stays far below it.
+# Gradient at an approximate minimum over the largest gradient of a row. Rounding stays below a tenth of it up to the
+# number of rows that `skdp.linear_model.objective_perturbation` takes.
 _TOLERANCE = 1e-6
-# Longer rows are null, and larger weights count as this one, float32's largest (as they do for neural networks). So no
-# product of a length, a weight and a bound overflows, or underflows where it decides how much of a row is kept.
-_LONGEST, _HEAVIEST = 1e150, float(np.finfo(np.float32).max)
+# Longer and shorter rows are null, and larger weights count as this one, float32's largest (as they do for neural
+# networks). So no product of a length, a weight and a bound overflows, or underflows where it decides how much of a row
+# is kept; and no length is one of those smallest numbers that have few digits.
+_SHORTEST, _LONGEST, _HEAVIEST = 1e-150, 1e150, float(np.finfo(np.float32).max)
 
 
 class ArrayExecutor:
@@ -41,7 +43,7 @@ class ArrayExecutor:
         Private columns by name, or something that is read like them: a `MappedTable`, or rows of a linear model that
         are `StreamedRows` or `ShiftedRows`. NaN is the null value of a column: it falls into no bin. Text for
         `Frequent`, with None. A "weight" of shape (n,) multiplies the loss of each row of a linear model; above 3.4e38
-        it counts as that, and NaN as 0. Rows "X" longer than 1e150 are null.
+        it counts as that, and NaN as 0. Rows "X" longer than 1e150 or shorter than 1e-150 are null.
     null : ndarray of bool of shape (n,)
         Null rows: they add to no bin and no sum.
     spend : callable
@@ -93,6 +95,10 @@ class ArrayExecutor:
         ArrayExecutor
         """
         return ArrayExecutor(arrays, null, spend=self._spend, normal=self._normal, draw=self._draw, ranks=self._ranks)
+
+    def measure(self) -> None:
+        """Find the lengths of the rows "X" now, so that copies in other processes come with them."""
+        self._rows.lengths  # noqa: B018 - it is kept
 
     def drawing(
         self, normal: Callable[[tuple[int, ...]], np.ndarray], draw: Callable[[int, float], np.ndarray]
@@ -199,7 +205,7 @@ class _Rows:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """L2 norm of every row of "X", 0 for those that are null or too long."""
+        """L2 norm of every row of "X", 0 for those that are null, or too long or short."""
         X = self.arrays["X"]
         if isinstance(X, ShiftedRows):
             lengths = X.lengths()
@@ -209,7 +215,7 @@ class _Rows:
                 _, largest, relative = _scaled(X[run])
                 with np.errstate(all="ignore"):
                     lengths[run] = largest * relative
-        return np.where(~self.null & (lengths <= _LONGEST), lengths, 0.0)
+        return np.where(~self.null & (lengths >= _SHORTEST) & (lengths <= _LONGEST), lengths, 0.0)
 
     @cached_property
     def X(self) -> np.ndarray:

@@ -51,12 +51,16 @@ class Ranges:
     indicator : ndarray of bool of shape (groups,)
         Columns that show 0 and otherwise only 1, as a 0/1 indicator does, and of which hardly any row can lie above:
         a column of small counts, mostly 0 and 1, is none. Their bounds are (0, 1).
+    from_zero : ndarray of bool of shape (groups,)
+        Columns that would be indicators, if noise did not hide whether rows lie above 1, or if none did. Their bounds
+        begin at 0, where most of their rows are.
     """
 
     bounds: np.ndarray
     found: np.ndarray
     weak: np.ndarray
     indicator: np.ndarray
+    from_zero: np.ndarray
 
     def doubt(self, names: Sequence[Any]) -> str:
         """What noise does to which of the columns, in words; empty where all is well.
@@ -149,7 +153,7 @@ def bounds_queries(
             low, high = _narrowed(even, counts, n, noise, tail)
             # Zeros may hide the rest of a column that is mostly zero: its range reaches to 1 at least.
             bounds[group] = edges[group, low], max(edges[group, high], 1.0 if candidate[group] else -np.inf)
-    return Ranges(bounds, found, weak, indicator)
+    return Ranges(bounds, found, weak, indicator, candidate & ~indicator & (bounds[:, 0] == 0))
 
 
 def _noise_std(touch: Touch, groups: int) -> float:

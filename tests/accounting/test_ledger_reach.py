@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -115,6 +116,78 @@ def test_workers_that_were_there_before_hear_of_a_ledger_though_no_estimator_tra
     assert len(ledger.table()) == 8
 
 
+def serve(pipe):
+    """What a fork of this process does when it is told."""
+    for what in iter(pipe.recv, "end"):
+        with contextlib.suppress(BudgetExceededError):
+            what()
+        pipe.send("done")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_hears_of_what_the_process_does_that_it_is_a_fork_of():
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+
+    def ask(what):
+        here.send(what)
+        assert here.poll(30) and here.recv() == "done"
+
+    fit = functools.partial(make_and_fit, X, Y)
+    with skdp.PrivacyLedger(delta=1e-6) as ledger:
+        fork = context.Process(target=serve, args=(there,), daemon=True)
+        fork.start()
+        with ledger.disjoint("A"):
+            ask(fit)
+        ask(fit)
+        assert list(ledger.table()["key"].fillna("")) == ["A", ""]
+    ask(fit)  # the ledger is over
+    assert len(ledger.table()) == 2
+    with skdp.PrivacyLedger(delta=1e-6) as later:
+        ask(fit)
+        ask(skdp.PrivacyLedger.leave)
+        ask(fit)
+    assert len(later.table()) == 1
+    here.send("end")
+    fork.join()
+
+
+def close_and_open(ledger, pipe):
+    """In a fork: leave the blocks of the process that it is a fork of, then enter its own."""
+    ledger_sessions.leave_block(ledger._sessions[-1])
+    with ledger.disjoint("B") if pipe.recv() == "own" else contextlib.nullcontext():
+        pipe.send("entered")
+        pipe.recv()
+        make_and_fit(X, Y)
+    ledger.__exit__()
+    pipe.send("done")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_closes_nothing_that_it_did_not_open():
+    context = multiprocessing.get_context("fork")
+    with skdp.PrivacyLedger(delta=1e-6) as ledger:
+        for own in (False, True):
+            here, there = context.Pipe()
+            with contextlib.nullcontext() if own else ledger.disjoint("A"):
+                fork = context.Process(target=close_and_open, args=(ledger, there), daemon=True)
+                fork.start()
+                here.send("own" if own else "")
+                assert here.poll(30) and here.recv() == "entered"
+                with (
+                    ledger.disjoint("C") if own else contextlib.nullcontext()
+                ):  # no news for who has a block of its own
+                    here.send("go")
+                    assert here.poll(30) and here.recv() == "done"
+                Majority(50.0).fit(X, Y)
+                fork.join()
+        assert list(ledger.table()["key"].fillna("")) == ["A", "A", "B", ""]
+        (session,) = ledger._sessions
+        assert session.id not in session.store.refresh().closed
+
+
 needs_boards = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="nothing tells who started whom")
 
 
@@ -167,6 +240,55 @@ def test_who_is_charged_for_another_process_is_told_and_can_leave():
         assert ledger.table().empty
 
 
+def own_board():
+    return notice_board._name(notice_board._where(), os.getpid(), notice_board._process(os.getpid())[1])
+
+
+@needs_boards
+def test_boards_of_killed_processes_are_taken_away_and_of_no_others(monkeypatch):
+    forked = "import os; from skdp.accounting.notice_board import post; post('news'); print(os.getpid(), flush=True); "
+    killed, living = (
+        subprocess.Popen([sys.executable, "-c", forked + "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(2)
+    )
+    for process in (killed, living):
+        process.stdout.readline()
+    folder = next(notice_board._folders())
+    names = {p: [x.name for x in folder.iterdir() if f"-{p.pid}-" in x.name] for p in (killed, living)}
+    killed.kill()
+    killed.wait()
+    others = [folder / f"{'0' * 16}-{killed.pid}-1", folder / "news"]  # of another container; of who knows what
+    reused = folder / f"{notice_board._where()}-{living.pid}-1"
+    half = folder / f"{names[killed][0]}.partial"
+    for path in (*others, reused, half):
+        path.touch()
+    notice_board._tidy_up_after_others.cache_clear()
+    notice_board.post("news")
+    try:
+        assert [(folder / names[p][0]).exists() for p in (killed, living)] == [False, True]
+        assert not reused.exists() and not half.exists() and all(path.exists() for path in others)
+        living.communicate(b"\n")
+        assert not (folder / names[living][0]).exists()
+        monkeypatch.setattr(os, "readlink", lambda path: "1")  # /proc of another container
+        assert notice_board._where() == "" and notice_board.read_ancestors() == ()
+    finally:
+        for path in others:
+            path.unlink()
+        monkeypatch.undo()
+        notice_board.post(None)
+
+
+@needs_boards
+def test_a_process_of_the_same_number_in_another_container_is_another(monkeypatch):
+    name = own_board()
+    real = os.readlink
+    for space in ("pid", "time"):
+        monkeypatch.setattr(os, "readlink", lambda p, s=space: "other" if str(p).endswith(f"ns/{s}") else real(p))
+        assert own_board() != name
+    monkeypatch.undo()
+    assert own_board() == name
+
+
 @needs_boards
 def test_boards_are_private_and_name_when_a_process_began(monkeypatch):
     notice_board.post("news")
@@ -174,9 +296,7 @@ def test_boards_are_private_and_name_when_a_process_began(monkeypatch):
         child = [sys.executable, "-c", "from skdp.accounting.notice_board import *; print(read_ancestors())"]
         asked = subprocess.run(child, capture_output=True, text=True, env={**os.environ, "TMPDIR": "/nowhere"})
         assert "'news'" in asked.stdout
-        boards = [
-            folder / f"{os.getpid()}-{notice_board._process(os.getpid())[1]}" for folder in notice_board._folders()
-        ]
+        boards = [folder / own_board() for folder in notice_board._folders()]
         assert boards and all(board.exists() and not board.parent.stat().st_mode & 0o077 for board in boards)
     finally:
         notice_board.post(None)

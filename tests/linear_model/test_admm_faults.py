@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from admm_runs import joined, play, rows, sites, terms
+from joblib import Parallel
 
 from skdp import PrivacyLedger
 from skdp.exceptions import ProtocolError
 from skdp.linear_model import DPADMMClassifier
-from skdp.linear_model.admm import Site
+from skdp.linear_model.admm import Site, engines
 from skdp.linear_model.admm.messages import Call, Reply, read_message
 from skdp.linear_model.admm.ranked import run_ranked_rounds
 from skdp.linear_model.admm.store import SiteStore
@@ -27,7 +28,7 @@ import os, signal, sys
 sys.path.insert(0, {folder!r})
 from admm_runs import rows, terms
 import numpy as np
-from skdp.linear_model.admm import Site
+from skdp.linear_model.admm import Site, engines
 from skdp.linear_model.admm.ranked import run_ranked_rounds
 from skdp.linear_model.admm.store import SiteStore
 from skdp.linear_model.admm import site as module
@@ -360,11 +361,29 @@ def test_a_round_that_failed_in_memory_can_be_tried_again(monkeypatch):
     assert site.settle().steps == 3
 
 
-def test_processes_of_joblib_give_the_same_numbers(tmp_path):
-    X = np.random.default_rng(0).uniform(-1, 1, size=(600, 3))
+@pytest.mark.parametrize("n, rounds", [(600, 4), (60_000, 20)])  # the second kind is handed over in files
+def test_processes_of_joblib_give_the_same_numbers(n, rounds, monkeypatch):
+    X = np.random.default_rng(0).uniform(-1, 1, size=(n, 3))
     y = (X[:, 0] > 0).astype(int)
-    kwargs = {"classes": [0, 1], "rounds": 4, "n_agents": 3, "insecure_noise_seed": 3, "feature_bounds": (-1, 1)}
+    kwargs = {"classes": [0, 1], "rounds": rounds, "n_agents": 3, "insecure_noise_seed": 3, "feature_bounds": (-1, 1)}
     here = DPADMMClassifier(**kwargs).fit(X, y)
+    done = []
+
+    class Watched(Parallel):
+        def __enter__(self):
+            done.append("open")
+            return super().__enter__()
+
+        def __call__(self, work):
+            done.append("round")
+            return super().__call__(work)
+
+        def __exit__(self, *error):
+            done.append("close")
+            return super().__exit__(*error)
+
+    monkeypatch.setattr(engines, "Parallel", Watched)
     there = DPADMMClassifier(**kwargs, engine="joblib", n_jobs=2).fit(X, y)
+    assert done == ["open", *["round"] * rounds, "close"]  # closed in between, it takes files of the next round away
     np.testing.assert_array_equal(here.coef_, there.coef_)
     assert os.getpid() and here.privacy_.epsilon == there.privacy_.epsilon

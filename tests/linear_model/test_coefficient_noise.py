@@ -17,11 +17,11 @@ from skdp.linear_model.coefficient_noise import descent_response, minimum_noise,
 from skdp.linear_model.gradient_descent import descend, descent_touches
 from skdp.linear_model.losses import Logistic
 from skdp.linear_model.penalties import Penalty
-from skdp.linear_model.terms import Terms
+from skdp.linear_model.terms import FitFacts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-TERMS = Terms(4000, 1, 3, Logistic(), Penalty(0.01, 0.0, 1), length=1.5, max_grad_norm=1.0, scale=2.0, steps=30)
+TERMS = FitFacts(4000, 1, 3, Logistic(), Penalty(0.01, 0.0, 1), length=1.5, max_grad_norm=1.0, scale=2.0, steps=30)
 
 
 def played(terms, steps, answers):

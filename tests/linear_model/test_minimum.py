@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -69,6 +70,35 @@ def test_no_fit_is_aborted(epsilon, alpha):
                 max_grad_norm=1.0, insecure_noise_seed=0,
             )  # fmt: skip
             assert np.isfinite(model.fit(X, signs, sample_weight=weights).coef_).all()
+
+
+def test_many_rows_that_are_alike_are_added_up_exactly():
+    """One after the other, their rounding adds up, and decides by single rows whether the minimum is found."""
+    n, row = 400_000, np.array([1.0, 0.7, 0.3, 0.55, 0.111])
+    row /= np.linalg.norm(row) * (1 + 1e-15)
+    X, signs = np.tile(row, (n, 1)), np.where(np.arange(n) < 0.37 * n, 1.0, -1.0)
+    objective = Objective([(X, signs, np.ones(n))], Logistic(), np.ones(5), np.zeros(5))
+    # Near the minimum, where the sums of the two labels nearly cancel.
+    coef = row * (math.log(0.37 / 0.63) + 1e-3) / (row @ row)
+    slope = np.longdouble(1) / (1 + np.exp(np.longdouble(-(row @ coef))))
+    exact = row * (n * slope - 0.37 * n) + coef
+    np.testing.assert_allclose(objective.gradient(coef), exact.astype(float), atol=2e-9, rtol=0)
+    query = Query(
+        Touch("minimum", Poisson(), Gaussian((1.0,)), 1), (PerturbedMinimum(Logistic(), 0, 1.0, np.zeros(5)),)
+    )
+    for seed in range(4):
+        source = ArrayExecutor(
+            {"X": X, "y": signs[:, None]}, np.zeros(n, bool), spend=lambda t: 0,
+            normal=np.random.default_rng(seed).standard_normal,
+        )  # fmt: skip
+        assert np.isfinite(source.answer(query)[0]).all()
+
+
+def test_so_many_rows_that_rounding_decides_are_refused_before_they_are_read():
+    model = DPLinearClassifier("objective-perturbation", classes=[0, 1], feature_bounds=(-1, 1))
+    model.planned_charge(model.public_facts(4_000_000, 3))
+    with pytest.raises(ValueError, match="gradient-descent"):
+        model.planned_charge(model.public_facts(4_000_001, 3))
 
 
 def test_one_tiny_row_of_a_huge_weight_moves_little():

@@ -11,7 +11,7 @@ from sklearn.model_selection import GridSearchCV
 
 import skdp
 from skdp.accounting import verify
-from skdp.exceptions import BudgetExceededError, CalibrationError, PrivacyLeakWarning
+from skdp.exceptions import BudgetExceededError, CalibrationError, PrivacyLeakWarning, PrivateBoundsWarning
 from skdp.linear_model import DPLinearClassifier
 from skdp.linear_model.terms import row_length
 from skdp.model_selection import DPSearchCV
@@ -141,3 +141,15 @@ def test_data_that_cannot_be_used():
         classifier(classes=None).fit(X, LABELS)
     with pytest.raises(CalibrationError, match="nothing was spent"):
         regressor(y_bounds=None, epsilon=0.01).fit(X[:50], NUMBERS[:50])
+
+
+def test_columns_that_may_be_indicators_keep_zero_at_zero():
+    """Forty of them at -1 would make every row long, and the intercept a sum over all: they cost a fit what it has."""
+    rng, n = np.random.default_rng(0), 5_000
+    cells = (rng.random((n, 12)) < 0.3).astype(float)
+    model = DPLinearClassifier(epsilon=0.5, classes=[0, 1], feature_bounds="private", insecure_noise_seed=0)
+    with pytest.warns(PrivateBoundsWarning):
+        model.fit(cells, (cells[:, 0] + rng.random(n) > 0.9).astype(int))
+    low, high = model.feature_bounds_.T
+    assert (high >= 1.9).any(), "noise hides some"
+    np.testing.assert_array_equal(low, -high)

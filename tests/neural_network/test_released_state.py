@@ -472,7 +472,11 @@ def test_hidden_columns_are_named_in_one_warning(recwarn):
 
 def test_hidden_and_blurred_columns_share_one_warning(recwarn):
     ranges = Ranges(
-        np.tile([-1.0, 1.0], (3, 1)), np.array([1, 0, 1], bool), np.array([0, 1, 1], bool), np.zeros(3, bool)
+        np.tile([-1.0, 1.0], (3, 1)),
+        np.array([1, 0, 1], bool),
+        np.array([0, 1, 1], bool),
+        np.zeros(3, bool),
+        np.zeros(3, bool),
     )
 
     def known(*arguments):

@@ -93,6 +93,17 @@ def test_small_counts_are_no_indicators(n, multiplier):
         assert found.weak[0] and "'visits'" in found.doubt(list(table))
 
 
+def test_what_noise_lets_pass_for_small_counts_begins_at_zero():
+    """Under this noise most of the indicators cannot be told from counts; none of the numbers is taken for one."""
+    rng, n = np.random.default_rng(0), 5_000
+    table = {f"one in {k}": rng.random(n) < 1 / k for k in range(2, 7)} | {
+        f"x{k}": rng.normal(size=n) for k in range(5)
+    }
+    found = ranges(table, 28.0)
+    assert found.from_zero[:5].any() and not found.from_zero[5:].any() and not (found.from_zero & found.indicator).any()
+    assert (found.bounds[found.from_zero, 0] == 0).all()
+
+
 def test_columns_hidden_by_noise_are_said_to_be():
     bounds, found = release(columns(300), 28.0)
     assert not any(found.values())

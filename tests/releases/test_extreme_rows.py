@@ -59,6 +59,20 @@ def test_gradients(loss, bound, coef):
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
+def test_gradients_of_huge_residuals(bound):
+    """They make up for how short a row is, and the shortest have few digits that could tell their length."""
+    value = LinearGradient(np.zeros((1, 3)), Squared(), bound)
+    sizes = [*SIZES, 5e-324, 1e-323, 1e-322, 1e-321]
+    rows = [
+        {"X": size * shape[None], "y": np.array([[1.7e308]])}
+        for size in sizes
+        for shape in np.vstack([SHAPES, 1 - SHAPES])
+    ]
+    norms = length([arrays._linear_gradient(arrays._Rows(row, np.zeros(1, bool)), value)[0] for row in rows])
+    assert bound * (1 - 1e-12) <= norms.max() <= bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
 def test_moments(bound):
     found = [arrays._gram(one_row(i, np.zeros((1, 1))), GramSum(bound)) for i in range(len(X))]
     norms = length(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 from joblib import Parallel, delayed
 
@@ -35,19 +36,23 @@ def run_rounds(
     """
     for site in sites:
         coordinator.admit(site.join())
-    parallel = None if n_jobs is None else Parallel(n_jobs, max_nbytes=_MAPPED)
-    while not coordinator.finished:
-        call = coordinator.call()
-        for reply in _replies(sites, call, parallel):
-            coordinator.receive(reply)
-        coordinator.advance()
-        each(coordinator)
+    # Open for all rounds: after each the files would be taken away, at times those of the next one too.
+    with nullcontext() if n_jobs is None else Parallel(n_jobs, max_nbytes=_MAPPED) as parallel:
+        while not coordinator.finished:
+            call = coordinator.call()
+            for reply in _replies(sites, call, parallel):
+                coordinator.receive(reply)
+            coordinator.advance()
+            each(coordinator)
 
 
 def _replies(sites: Sequence[Site], call: bytes, parallel: Parallel | None) -> list[bytes]:
     if parallel is None:
         return [site.answer(call) for site in sites]
     begun = [site.begin(call) for site in sites]
+    for task in begun:
+        if isinstance(task, Task):
+            task.rows.measure()  # here once, and not there in every round
     work = [task for task in begun if isinstance(task, Task)]
     totals = iter(parallel(delayed(task.run)() for task in work))
     return [
