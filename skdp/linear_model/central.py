@@ -45,8 +45,8 @@ class Solver:
     touches : callable
         From `FitFacts` to the touches of the training, which cost as much as one Gaussian release at ``terms.scale``.
     solve : callable
-        From touches and `FitFacts` to a generator of queries that returns coefficients, the number of steps, and how much
-        noise is in each coefficient (`skdp.linear_model.coefficient_noise`).
+        From touches and `FitFacts` to a generator of queries that returns coefficients, the number of steps, and how
+        much noise is in each coefficient (`skdp.linear_model.coefficient_noise`).
     refuses : callable
         From `FitFacts` to why it cannot be used, empty where it can.
     sums : bool
