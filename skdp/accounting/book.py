@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from skdp.accounting import ledger_sessions
+from skdp.accounting import ledger_charges
 from skdp.accounting.covered import take_cover
 from skdp.accounting.events_json import charge_from_dict, charge_to_dict
 from skdp.accounting.searches import warn_inside_search
@@ -140,7 +140,7 @@ class FitBook:
         lease = _check_lease(lease)
         lines = {t.name: _Line(t, 0, t.count if lease is None else min(lease, t.count)) for t in charge.touches}
         if self._tells(charge):
-            _, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about)
+            _, self._ledgers = ledger_charges.reserve(self.id, charge, self.about)
             if any(touch.noise for touch in charge.touches) and not self._ledgers:
                 warn_inside_search()
         self.reservation = Reservation(charge, lines)
@@ -250,7 +250,7 @@ class FitBook:
         executed = self.executed(reservation)
         if not self.settled:
             self.settled = True
-            ledger_sessions.settle(self._ledgers, self.id, executed)
+            ledger_charges.settle(self._ledgers, self.id, executed)
         return executed
 
     def reopen(self, reservation: Reservation, charge: Charge, lease: int | None = None) -> dict[str, int]:
@@ -289,7 +289,7 @@ class FitBook:
         behind = {name: line.leased for name, line in reservation.lines.items()}
         self._ledgers = ()
         if self._tells(charge):
-            self.id, self._ledgers = ledger_sessions.reserve(self.id, charge, self.about, behind)
+            self.id, self._ledgers = ledger_charges.reserve(self.id, charge, self.about, behind)
         for line in reservation.lines.values():
             line.spent = line.leased
             line.leased = line.touch.count if lease is None else min(line.spent + lease, line.touch.count)

@@ -7,7 +7,6 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -40,17 +39,8 @@ from skdp.neural_network.parameters import bounds_array, check_parameters
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import Programme, draw_up
-from skdp.neural_network.ranked import (
-    agree_on_parameters,
-    joined,
-    refuse_what_is_no_sum,
-)
-from skdp.neural_network.reading import (
-    PIXELS,
-    encode_features,
-    odd_rows,
-    raise_odd,
-)
+from skdp.neural_network.ranked import agree_on_parameters, joined, refuse_what_is_no_sum
+from skdp.neural_network.reading import PIXELS, encode_features, odd_rows, raise_odd
 from skdp.neural_network.ready import ReadyFit
 from skdp.neural_network.scaling import as_rows
 from skdp.neural_network.stating import all_together, make_statement, public_warnings, signal_warnings
@@ -240,10 +230,7 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
             book.shared = ranks is not None
             problem = work._problem(X, y, sample_weight)
             problem = problem if ranks is None else joined(ranks, problem, getattr(work, "feature_names_in_", None))
-            if problem.public != saved.public:
-                raise ValueError(
-                    f"the data has changed since the stopped fit: {_differing(saved.public, problem.public)}"
-                )
+            saved.check_public(problem.public)
             programme = work._programme(problem, saved.delta, saved.estimates)
             warn_all(public_warnings(work, problem, programme))
             checkpoint = find_checkpoint(work, ranks)
@@ -399,12 +386,6 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
 
 def _load_arrays(module: nn.Module, arrays: dict[str, np.ndarray]) -> None:
     module.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()})
-
-
-def _differing(before: Public, now: Public) -> str:
-    """The public facts that are not what they were, with both values."""
-    pairs = [(field.name, getattr(before, field.name), getattr(now, field.name)) for field in fields(Public)]
-    return ", ".join(f"{name} was {old!r} and is {new!r}" for name, old, new in pairs if old != new)
 
 
 def _statement(plain: dict[str, Any]) -> PrivacyStatement:

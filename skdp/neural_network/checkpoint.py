@@ -11,7 +11,7 @@ import copy
 import json
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,16 @@ class SavedFit:
     failed: list[dict[str, Any]] | tuple = ()
     estimates: Any = None
     training: dict[str, Any] | None = None
+
+    def check_public(self, public: Public) -> None:
+        """Raise a `ValueError` if the rows that the fit would go on with differ in a public fact from those it had."""
+        if public == self.public:
+            return
+        pairs = [
+            (field.name, getattr(self.public, field.name), getattr(public, field.name)) for field in fields(Public)
+        ]
+        differing = ", ".join(f"{name} was {old!r} and is {new!r}" for name, old, new in pairs if old != new)
+        raise ValueError(f"the data has changed since the stopped fit: {differing}")
 
 
 def refuse_unresumable(checkpoint: FitCheckpoint | None, charge: Charge) -> None:

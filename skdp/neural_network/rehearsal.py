@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import clone
 
-from skdp.accounting import FitBook, ledger_sessions, resolve_delta
+from skdp.accounting import FitBook, ledger_charges, resolve_delta
 from skdp.contract import Answers, Poisson, Query, drive
 from skdp.neural_network.fitting import Estimates, FitRun
 from skdp.neural_network.parameters import check_parameters
@@ -38,7 +38,7 @@ class Rehearsal(FitRun):
         problem = work._problem(X, y, sample_weight)
         given = work._given_estimates(problem)
         programme = work._programme(problem, resolve_delta(work.delta, problem.public.n), given)
-        ledger_sessions.look(f"skdp.audit.audit_query looked at exact answers of {type(estimator).__name__}")
+        ledger_charges.look(f"skdp.audit.audit_query looked at exact answers of {type(estimator).__name__}")
         super().__init__(work, problem, programme, FitBook())
         self.queries: dict[str, Query] = {}
         self.know(given.indicators)
