@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from skdp.linear_model.rows import linear_outputs, raw_coefficients
 from skdp.neural_network.parameters import bounds_array, class_weights_array
 from skdp.neural_network.problem import Problem, classification_problem, regression_problem
 from skdp.neural_network.reading import encode_features, odd_rows, raise_odd
+from skdp.neural_network.sparse_table import SparseTable
 
 __all__ = ["LinearClassifierMixin", "LinearModelMixin", "LinearRegressorMixin"]
 
@@ -37,11 +39,15 @@ class LinearModelMixin:
         tags.input_tags.sparse = True
         return tags
 
-    def _check_table(self, problem: Problem) -> None:
+    def _as_table(self, problem: Problem) -> Problem:
+        """The same problem; clip norms, and so noise, follow from whether rows are sparse, which has to be said."""
         if len(problem.public.input_shape) != 1:
             raise ValueError(
                 f"X has rows of shape {problem.public.input_shape}; a linear model takes tables: X.reshape(len(X), -1)"
             )
+        if isinstance(problem.inputs, SparseTable):
+            problem = replace(problem, facts=(*problem.facts, "that X is a sparse matrix"))
+        return problem
 
     def _loss(self, task: str) -> Any:
         return resolve_loss(self.loss, task)
@@ -80,9 +86,7 @@ class LinearClassifierMixin(ClassifierMixin, LinearModelMixin):
     """Predictions of a classifier; takes ``classes`` and ``class_weight`` as well."""
 
     def _problem(self, X: Any, y: Any, sample_weight: Any) -> Problem:
-        problem = classification_problem(self, X, y, sample_weight)
-        self._check_table(problem)
-        return problem
+        return self._as_table(classification_problem(self, X, y, sample_weight))
 
     def _class_weights(self, classes: np.ndarray) -> np.ndarray | None:
         """Public weights of classes."""
@@ -154,8 +158,7 @@ class LinearRegressorMixin(RegressorMixin, LinearModelMixin):
         return tags
 
     def _problem(self, X: Any, y: Any, sample_weight: Any) -> Problem:
-        problem = regression_problem(self, X, y, sample_weight)
-        self._check_table(problem)
+        problem = self._as_table(regression_problem(self, X, y, sample_weight))
         self._one_target = problem.targets.ndim == 1
         return problem
 

@@ -24,8 +24,7 @@ from skdp.neural_network.parameters import check_one_of, check_positive, check_w
 from skdp.neural_network.priced import Priced
 from skdp.neural_network.problem import Problem
 from skdp.neural_network.programme import SHARES
-from skdp.neural_network.ranked import agree_on, agree_on_parameters, joined
-from skdp.neural_network.sparse_table import SparseTable
+from skdp.neural_network.ranked import agree_on_parameters, joined
 from skdp.neural_network.stating import hopeless_warnings
 from skdp.releases import ArrayExecutor, Spending, bounds_touches, class_counts_touch
 from skdp.user_line import warn_all
@@ -135,8 +134,6 @@ class CentralFit(Spending):
             problem = self._problem(X, y, sample_weight)
             if ranks is not None:
                 problem = joined(ranks, problem, getattr(self, "feature_names_in_", None))
-                # Clip norms follow from it, and noise from clip norms.
-                agree_on(ranks, {"whether X is sparse": isinstance(problem.inputs, SparseTable)})
             self._fit(problem, ranks)
         return self
 

@@ -101,6 +101,8 @@ def _leaves(estimator: Any, path: str, columns: Any = None) -> Iterator[tuple[st
             parts = [(name, part, columns) for name, part in estimator.transformer_list]
         elif isinstance(estimator, ColumnTransformer):
             parts = [*estimator.transformers, ("remainder", estimator.remainder, None)]
+            if _counts_zeros(estimator):
+                yield path or type(estimator).__name__.lower(), estimator, columns
     if parts is None:
         if estimator is not None and not isinstance(estimator, str):  # "passthrough" and "drop" do nothing
             yield path or type(estimator).__name__.lower(), estimator, columns
@@ -109,7 +111,23 @@ def _leaves(estimator: Any, path: str, columns: Any = None) -> Iterator[tuple[st
         yield from _leaves(part, f"{path}__{name}" if path else name, own)
 
 
+def _counts_zeros(columns: ColumnTransformer) -> bool:
+    """Whether what comes out is sparse or dense by how many cells of the rows are 0.
+
+    At 1 it is sparse: half of the columns of a category hold 0 in every row, however few there are.
+    """
+    parts = [*(part for _, part, _ in columns.transformers), columns.remainder]
+    return 0 < columns.sparse_threshold < 1 and any(
+        getattr(step, "sparse_output", False) for part in parts for _, step, _ in _leaves(part, "")
+    )
+
+
 def _judge(step: Any) -> tuple[str, str]:
+    if isinstance(step, ColumnTransformer):
+        return UNPAID, (
+            "makes rows sparse or dense by how many of their cells are 0, on which clip norms rest: pass "
+            "sparse_threshold=0 for dense rows, 1 for sparse ones, or sparse_output=False to its encoders"
+        )
     if hasattr(step, "privacy_charge"):
         return CHARGED, "names its price before it looks at rows"
     if isinstance(step, LedgerAware):

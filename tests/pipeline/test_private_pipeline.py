@@ -21,7 +21,7 @@ from skdp.accounting import verify
 from skdp.audit import check_pipeline
 from skdp.contract import Charge, Gaussian, Poisson, Query, RowSum, Touch, drive
 from skdp.exceptions import NotPrivateWarning, PlanViolationError
-from skdp.linear_model import DPADMMClassifier
+from skdp.linear_model import DPADMMClassifier, DPLinearClassifier
 from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
 from skdp.preprocessing import (
     Column,
@@ -184,8 +184,8 @@ def test_checks_name_the_verdict_of_every_step():
     ])  # fmt: skip
     verdicts = {check.path: check.verdict for check in check_steps(pipe)}
     assert verdicts == {
-        "columns__n": "unpaid", "columns__c": "unpaid", "public": "public", "quotes": "unpaid", "fun": "public",
-        "model": "charged",
+        "columns": "unpaid", "columns__n": "unpaid", "columns__c": "unpaid", "public": "public", "quotes": "unpaid",
+        "fun": "public", "model": "charged",
     }  # fmt: skip
     released = make_pipeline(DPFeatureRelease(), StandardScaler(), LogisticRegression())
     assert [check.verdict for check in check_steps(released)] == ["charged", "released", "released"]
@@ -289,6 +289,33 @@ def test_nested_steps_are_priced_at_their_own_columns():
     columns = ColumnTransformer([("kind", DPOneHotEncoder(categories=[["u", "v"]], sparse_output=False), ["a"])])
     pipe = make_private_pipeline(columns, classifier(feature_bounds=None)).fit(table, [0, 1] * 200)
     assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "sparse_output", "kind"), [(0.3, True, None), (0.3, False, False), (0, True, False), (1, True, True)]
+)
+def test_whether_rows_are_sparse_is_no_matter_of_their_zeros(threshold, sparse_output, kind):
+    frame = pd.DataFrame({name: ["a"] * 1000 for name in "uvwxyz"})
+    pipe = make_private_pipeline(
+        ColumnTransformer(
+            [("c", OneHotEncoder(categories=[list("abc")] * 6, handle_unknown="ignore", sparse_output=sparse_output),
+              list(frame))],
+            sparse_threshold=threshold,
+        ),
+        DPLinearClassifier(classes=[0, 1], feature_bounds=None, solver="gradient-descent", noise_multiplier=1.0),
+    )  # fmt: skip
+    if kind is None:
+        with pytest.raises(ValueError, match="'columntransformer' .* sparse_threshold=0"):
+            pipe.fit(frame, [0, 1] * 500)
+        assert not hasattr(pipe, "_failed")
+        return
+    found = []
+    for unknown in (100, 101):  # at 100 three cells in ten are not 0
+        frame.iloc[:unknown] = "?"
+        fit = clone(pipe).fit(frame, [0, 1] * 500)
+        found.append(fit[-1].coef_noise_std_)
+        assert fit[0].sparse_output_ == kind == ("that X is a sparse matrix" in fit.privacy_.public)
+    assert np.array_equal(*found)
 
 
 @pytest.mark.parametrize("y", [[0] * 400, [0, 1] * 199 + [0, np.nan], [0, 1] * 199, [0, 7] * 200])
