@@ -74,8 +74,9 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
         For values as they came, within `feature_bounds_`.
     coef_noise_std_ : ndarray of the shape of `coef_`
         The most that the standard deviation of the privacy noise in each coefficient can be, from public numbers alone;
-        it is reached where few rows inform a column, and elsewhere the noise is far less. That these are some rows and
-        not others comes on top.
+        it is reached where few rows inform a column, and elsewhere the noise is far less. Gradient descent may exceed
+        it where rows are longer than `max_grad_norm` takes them to be. That these are some rows and not others comes on
+        top.
     intercept_ : ndarray of shape (1,) or (n_classes,)
     classes_ : ndarray of shape (n_classes,)
     privacy_ : PrivacyStatement

@@ -73,7 +73,8 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
     coef_noise_std_ : ndarray of shape (n_targets, n_features)
         Standard deviation of the privacy noise in each coefficient. For "adassp" and "boosted-adassp" an estimate from
         the released moments; for "gradient-descent" the most that it can be, which is reached where few rows inform a
-        column, while elsewhere the noise is far less. That these are some rows and not others comes on top.
+        column, while elsewhere the noise is far less; it may be exceeded where rows are longer than `max_grad_norm`
+        takes them to be. That these are some rows and not others comes on top.
     intercept_ : ndarray of shape (n_targets,)
     privacy_ : PrivacyStatement
     n_iter_ : int
