@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction import FeatureHasher
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.kernel_approximation import RBFSampler, SkewedChi2Sampler
@@ -114,11 +116,15 @@ def _leaves(estimator: Any, path: str, columns: Any = None) -> Iterator[tuple[st
 def _counts_zeros(columns: ColumnTransformer) -> bool:
     """Whether what comes out is sparse or dense by how many cells of the rows are 0.
 
-    At 1 it is sparse: half of the columns of a category hold 0 in every row, however few there are.
+    At 1 it is sparse: of the columns of a category at most one is not 0, whatever the row.
     """
     parts = [*(part for _, part, _ in columns.transformers), columns.remainder]
+    steps = [step for part in parts for _, step, _ in _leaves(part, "")]
     return 0 < columns.sparse_threshold < 1 and any(
-        getattr(step, "sparse_output", False) for part in parts for _, step, _ in _leaves(part, "")
+        getattr(step, "sparse_output", False)
+        or getattr(step, "encode", "") == "onehot"
+        or isinstance(step, FeatureHasher | HashingVectorizer)
+        for step in steps
     )
 
 

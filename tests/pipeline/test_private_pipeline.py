@@ -10,6 +10,7 @@ import pytest
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.feature_selection import SelectKBest
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -26,6 +27,7 @@ from skdp.pipeline import PrivatePipeline, check_steps, make_private_pipeline
 from skdp.preprocessing import (
     Column,
     DPFeatureRelease,
+    DPKBinsDiscretizer,
     DPMinMaxScaler,
     DPOneHotEncoder,
     DPTableVectorizer,
@@ -289,6 +291,15 @@ def test_nested_steps_are_priced_at_their_own_columns():
     columns = ColumnTransformer([("kind", DPOneHotEncoder(categories=[["u", "v"]], sparse_output=False), ["a"])])
     pipe = make_private_pipeline(columns, classifier(feature_bounds=None)).fit(table, [0, 1] * 200)
     assert [line.name for line in pipe.privacy_.queries] == ["dpclassifier: gradient"]
+
+
+@pytest.mark.parametrize("part", [DPKBinsDiscretizer(), HashingVectorizer(), Normalizer()])
+def test_steps_that_may_be_sparse_inside_a_column_transformer(part):
+    for wrapped in (part, make_pipeline(part, "passthrough")):
+        columns = ColumnTransformer([("n", Normalizer(), [0])]).set_params(remainder=wrapped)
+        unpaid = [check.path for check in check_steps(columns) if check.verdict == "unpaid"]
+        assert unpaid == ["columntransformer"] * (not isinstance(part, Normalizer))
+        assert "columntransformer" not in [check.path for check in check_steps(columns.set_params(sparse_threshold=0))]
 
 
 @pytest.mark.parametrize(
