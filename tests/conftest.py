@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +46,46 @@ def three() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(2)
     X = rng.uniform(-1, 1, size=(300, 3))
     return X, np.array(["a", "b", "c"])[X.argmax(axis=1)]
+
+
+_FIT_OF_A_FILE = """
+import sys, threading, warnings
+import numpy as np
+warnings.simplefilter("ignore")
+
+def own():
+    lines = dict(line.split(":") for line in open("/proc/self/status").read().splitlines())
+    return int(lines["RssAnon"].split()[0]) / 1024
+
+X, peak, over = np.load(sys.argv[1], mmap_mode="r"), [], threading.Event()
+y = np.arange(len(X)) % 2
+exec(sys.argv[2])
+model.fit(X[:4000], y[:4000])
+before = own()
+def watch():
+    while not over.wait(0.002):
+        peak.append(own())
+watcher = threading.Thread(target=watch)
+watcher.start()
+model.fit(X, y)
+model.score(X, y)
+over.set()
+watcher.join()
+print(max(peak) - before)
+"""
+
+
+@pytest.fixture
+def own_memory_of_a_fit(tmp_path: Path) -> Callable[[str], float]:
+    """MB by which a process grows that fits and scores 200 MB of mapped rows; it makes `model` by the given code."""
+    if not os.path.exists("/proc/self/status"):
+        pytest.skip("Linux tells a process's own memory")
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (500_000, 100))
+    X[:] = np.random.default_rng(0).random((500_000, 1), dtype=np.float32)
+    X.flush()
+
+    def rise(code: str) -> float:
+        command = [sys.executable, "-c", _FIT_OF_A_FILE, str(tmp_path / "X.npy"), code]
+        return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    return rise

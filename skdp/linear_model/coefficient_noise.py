@@ -52,7 +52,7 @@ def descent_response(rate: float, momentum: float, steps: int, averaged: int, sh
 
     Examples
     --------
-    >>> descent_response(0.1, 0.0, steps=100, averaged=1)
+    >>> round(descent_response(0.1, 0.0, steps=100, averaged=1), 6)
     1.0
     """
     kept = 1 / (1 + rate * shrinkage)

@@ -83,7 +83,7 @@ class ShiftedRows:
     >>> rows = ShiftedRows(sparse.csr_array([[0.0, 4.0], [0.0, 0.0]]), np.array([3.0, 0.0]))
     >>> rows[:].tolist(), (rows @ np.ones((2, 1))).tolist(), (np.ones((1, 2)) @ rows).tolist()
     ([[3.0, 4.0], [3.0, 0.0]], [[7.0], [3.0]], [[6.0, 4.0]])
-    >>> rows.lengths().tolist()
+    >>> rows.lengths().round(9).tolist()
     [5.0, 3.0]
     """
 

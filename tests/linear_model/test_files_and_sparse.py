@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import tracemalloc
 from unittest import mock
 
@@ -323,45 +320,20 @@ def test_a_wide_sparse_table_is_never_dense():
     assert score > 0.7  # with noise for rows as long as dense ones would be, it is 0.55
 
 
-_IN_A_PROCESS = """
-import sys, threading, warnings
-import numpy as np
-warnings.simplefilter("ignore")
-from skdp.linear_model import DPLinearClassifier, DPLinearRegressor
-
-def own():
-    lines = dict(line.split(":") for line in open("/proc/self/status").read().splitlines())
-    return int(lines["RssAnon"].split()[0]) / 1024
-
-X, peak, over = np.load(sys.argv[1], mmap_mode="r"), [], threading.Event()
-y = np.arange(len(X)) % 2
-if sys.argv[2] == "adassp":
-    model = DPLinearRegressor("adassp", feature_bounds=(0, 1), y_bounds=(0, 1))
-else:
-    model = DPLinearClassifier("gradient-descent", classes=[0, 1], max_iter=2, feature_bounds=(0, 1))
-model.fit(X[:4000], y[:4000])
-before = own()
-def watch():
-    while not over.wait(0.002):
-        peak.append(own())
-watcher = threading.Thread(target=watch)
-watcher.start()
-model.fit(X, y)
-model.score(X, y)
-over.set()
-watcher.join()
-print(max(peak) - before)
-"""
+_MODELS = {
+    "gradient-descent": """
+from skdp.linear_model import DPLinearClassifier
+model = DPLinearClassifier("gradient-descent", classes=[0, 1], max_iter=2, feature_bounds=(0, 1))
+""",
+    "adassp": """
+from skdp.linear_model import DPLinearRegressor
+model = DPLinearRegressor("adassp", feature_bounds=(0, 1), y_bounds=(0, 1))
+""",
+}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells a process's own memory")
-@pytest.mark.parametrize("solver", ["gradient-descent", "adassp"])
-def test_own_memory_of_a_process(solver, tmp_path):
+@pytest.mark.parametrize("solver", _MODELS)
+def test_own_memory_of_a_process(solver, own_memory_of_a_fit):
     """200 MB of rows cost a fifth of their size of own memory at most; in memory they would cost more than 800 MB."""
-    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (500_000, 100))
-    X[:] = np.random.default_rng(0).random((500_000, 1), dtype=np.float32)
-    X.flush()
-    command = [sys.executable, "-c", _IN_A_PROCESS, str(tmp_path / "X.npy"), solver]
-    rise = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert rise < 40
+    assert own_memory_of_a_fit(_MODELS[solver]) < 40

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -217,45 +214,12 @@ def test_no_copy_of_all_rows(bounds, save, monkeypatch):
     assert peak < size / 2
 
 
-_IN_A_PROCESS = """
-import sys, threading, time, warnings
-import numpy as np
-warnings.simplefilter("ignore")
-from skdp import DPClassifier
-
-def own():
-    lines = dict(line.split(":") for line in open("/proc/self/status").read().splitlines())
-    return int(lines["RssAnon"].split()[0]) / 1024
-
-X, peak, over = np.load(sys.argv[1], mmap_mode="r"), [], threading.Event()
-y = np.arange(len(X)) % 2
-model = DPClassifier(sys.argv[2] or None, classes=[0, 1], max_epochs=1, batch_size=2000, feature_bounds=(0, 1))
-model.fit(X[:4000], y[:4000])
-before = own()
-def watch():
-    while not over.wait(0.002):
-        peak.append(own())
-watcher = threading.Thread(target=watch)
-watcher.start()
-model.fit(X, y)
-model.score(X, y)
-over.set()
-watcher.join()
-print(max(peak) - before)
-"""
-
-
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux tells a process's own memory")
 @pytest.mark.parametrize("module", ["linear", "mlp"])
-def test_own_memory_of_a_process(module, tmp_path):
+def test_own_memory_of_a_process(module, own_memory_of_a_fit):
     """200 MB of rows cost less than their size of own memory; in memory they would cost more than 1 GB."""
-    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (500_000, 100))
-    X[:] = np.random.default_rng(0).random((500_000, 1), dtype=np.float32)
-    X.flush()
-    command = [sys.executable, "-c", _IN_A_PROCESS, str(tmp_path / "X.npy"), module]
-    rise = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert rise < 150
+    settings = "classes=[0, 1], max_epochs=1, batch_size=2000, feature_bounds=(0, 1)"
+    assert own_memory_of_a_fit(f"from skdp import DPClassifier; model = DPClassifier({module!r}, {settings})") < 150
 
 
 @pytest.mark.slow
