@@ -53,7 +53,7 @@ def pace(loss: Any, regression: bool, *, signal: float, length: float, bound: fl
     Returns
     -------
     tuple of float
-        Steps are at most one over the curvature; momentum makes up for what is missing.
+        Steps are at most one over the curvature of rows of that length; momentum makes up for what is missing.
     """
     total = (_NOISE_OF_REGRESSION if regression else _NOISE) * signal / bound
     largest = 1 / (min(loss.curvature, 2.0) * length**2)
