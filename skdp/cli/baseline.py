@@ -180,7 +180,9 @@ def _compare(
     # Statements of fits without noise would only say again that these are not private.
     made = [model for model in models if hasattr(model.estimator, "privacy_")]
     covered = [model for model in made if model.private] or made
-    statement = compose([model.estimator.privacy_ for model in covered])
+    statements = [model.estimator.privacy_ for model in covered]
+    # A composition is computed anew and would round up another time.
+    statement = statements[0] if len(statements) == 1 else compose(statements)
     if job.looked:
         statement = replace(statement, public=(*statement.public, *job.looked))
     return models, results, statement

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from skdp.contract import Charge, Public, Touch, drive
 from skdp.distributed import current, lockstep
@@ -93,6 +94,7 @@ class CentralFit(Spending):
         -------
         Charge
         """
+        self._check_parameters()  # in a pipeline before an earlier step spends
         terms = self._terms(public, scale)
         estimates = self._estimate_touches(scale)
         training = self._solver(terms).touches(terms)
@@ -239,7 +241,9 @@ class CentralFit(Spending):
     def _check_parameters(self) -> None:
         if not isinstance(self.solver, str) or self.solver not in ("auto", *self._solvers):
             known = ", ".join(map(repr, ("auto", *self._solvers)))
-            raise ValueError(f"solver={self.solver!r} must be one of {known} for {type(self).__name__}")
+            twin = "DPLinearRegressor" if is_classifier(self) else "DPLinearClassifier"
+            other = f"; {self.solver!r} is of {twin} only" if str(self.solver) in SOLVERS else ""
+            raise ValueError(f"solver={self.solver!r} must be one of {known} for {type(self).__name__}{other}")
         check_positive(self, "max_grad_norm")
         check_whole(self, "max_iter", "auto")
         check_one_of(self, "on_invalid", ("raise", "null"))

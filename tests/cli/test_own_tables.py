@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import types
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -370,7 +371,9 @@ def test_one_model_costs_what_epsilon_says(only, names, csv, monkeypatch, capsys
     assert main(["baseline", csv, *arguments]) == 0
     out, err = capsys.readouterr()
     assert [model.name for model in made] == names and "will spend" not in err
-    assert PrivacyStatement.load("s.json").epsilon <= 1
+    stated, own = PrivacyStatement.load("s.json"), made[0].estimator.privacy_
+    assert replace(stated, public=own.public) == own and own.epsilon <= 1
+    assert "epsilon = 1 and" in out and "accounted for together" not in out
     kind = names[0].removeprefix("private ")
     assert f"{kind.capitalize()} saved" in out and f"Report about the {kind} saved" in out
 

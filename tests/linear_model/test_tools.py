@@ -92,7 +92,7 @@ def test_private_bounds_are_found():
 @pytest.mark.parametrize(
     ("model", "names"),
     [
-        (classifier("adassp"), "solver='adassp' must be one of 'auto', 'gradient-descent'"),
+        (classifier("adassp"), "must be one of 'auto', 'gradient-descent', .* 'adassp' is of DPLinearRegressor only"),
         (classifier("objective-perturbation", loss="hinge"), "its guarantee is for 'log_loss'"),
         (classifier("objective-perturbation", penalty="l1"), "use penalty='l2'"),
         (classifier(loss="log"), "loss='log' must be one of"),

@@ -205,6 +205,16 @@ def test_params_clone_and_slices(data):
         pipe.fit_predict(*data)
 
 
+@pytest.mark.parametrize("wrong", [{"solver": "lbfgs"}, {"solver": "adassp"}, {"max_iter": 0}, {"on_invalid": "drop"}])
+def test_parameters_of_a_linear_model_are_refused_before_an_earlier_step_spends(data, wrong):
+    pipe = make_private_pipeline(DPMinMaxScaler(), DPLinearClassifier(classes=[0, 1], **wrong))
+    with PrivacyLedger(epsilon=5.0, delta=1e-5) as ledger, pytest.raises(ValueError) as behind:
+        pipe.fit(*data)
+    with pytest.raises(ValueError) as alone:
+        DPLinearClassifier(classes=[0, 1], **wrong).fit(*data)
+    assert str(behind.value) == str(alone.value) and ledger.epsilon == 0
+
+
 def test_a_raw_table_at_one_budget():
     rng = np.random.default_rng(0)
     table = pd.DataFrame({
