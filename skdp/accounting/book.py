@@ -108,6 +108,7 @@ class FitBook:
         self._ledgers: tuple = ()
         self.reservation: Reservation | None = None
         self.settled = False
+        self.covered = False  # whether a pipeline or search has paid for it
 
     def reserve(self, charge: Charge, lease: int | None = None) -> Reservation:
         """Enter the whole charge as the ceiling of this fit.
@@ -156,7 +157,8 @@ class FitBook:
                 "together: fit it outside, in one process"
             )
         # A pipeline or search that covers a fit told the ledgers itself.
-        return not take_cover(charge, self) and (ranks is None or self.party or ranks.leads)
+        self.covered = take_cover(charge, self)
+        return not self.covered and (ranks is None or self.party or ranks.leads)
 
     def spend(self, reservation: Reservation, touch: Touch) -> int:
         """Count one query of a touch, before it is answered.

@@ -1,4 +1,4 @@
-"""How processes that share a fit close its book, and what the fit counts as spent where one of them fails."""
+"""How a fit, of one process or several, closes its book, and what it counts as spent where an error ends it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skdp.exceptions import RankFailureError
 if TYPE_CHECKING:
     from skdp.distributed.ranks import Ranks
 
-__all__ = ["name_what_is_spent", "settled_after", "settled_together"]
+__all__ = ["name_what_is_spent", "note_interrupt", "settled_after", "settled_together"]
 
 
 def settled_together(ranks: Ranks | None, book: Any) -> dict[str, int]:
@@ -35,7 +35,17 @@ def settled_after(error: BaseException, ranks: Ranks | None, book: Any, planned:
         executed = settled_together(None, book)
     if isinstance(error, RankFailureError):
         name_what_is_spent(error, planned, executed)
+    elif not book.covered:  # otherwise what paid for the fit says what all of it counts as
+        note_interrupt(error, planned, executed)
     return executed
+
+
+def note_interrupt(error: BaseException, planned: Any, executed: Mapping[str, int]) -> None:
+    """Let a Ctrl-C that comes out of a fit say that there is no model, and what counts as spent all the same."""
+    if not isinstance(error, KeyboardInterrupt):
+        return
+    spent = what_is_spent(planned, executed) if any(executed.values()) else "No query was begun, and nothing is spent"
+    error.add_note(f"The fit was interrupted and leaves no model. {spent}.")
 
 
 def name_what_is_spent(error: RankFailureError, planned: Any, executed: Mapping[str, int]) -> None:
@@ -43,8 +53,13 @@ def name_what_is_spent(error: RankFailureError, planned: Any, executed: Mapping[
     if error.spent is not None or not any(executed.values()):
         return
     error.spent = planned
+    error.args = (f"{error}. {what_is_spent(planned, executed)}",)
+
+
+def what_is_spent(planned: Any, executed: Mapping[str, int]) -> str:
+    """What a fit that began queries counts as, in words."""
     queries = ", ".join(f"{count} of {name!r}" for name, count in executed.items() if count)
-    error.args = (
-        f"{error}. The fit counts as spent as it was planned, epsilon={planned.epsilon:.4g} at "
-        f"delta={planned.delta:.3g} (queries begun: {queries}): privacy_ of the estimator and open ledgers say so",
+    return (
+        f"The fit counts as spent as it was planned, epsilon={planned.epsilon:.4g} at delta={planned.delta:.3g} "
+        f"(queries begun: {queries}): privacy_ of the estimator and open ledgers say so"
     )

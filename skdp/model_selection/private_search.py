@@ -18,6 +18,7 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.selection import ceiling_of, selection_charge
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
+from skdp.distributed.settling import note_interrupt
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.best_model import BestModelMixin
 from skdp.model_selection.search_price import (
@@ -217,7 +218,11 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         # From here on nothing but the best trial may be seen; an interrupt or error leaves the charge as it is.
         failed = getattr(self, "_failed", [])
         self._failed = [*failed, planned.to_dict()]
-        best = trials.best(candidates, self.mean_trials, shape_of(self.trials), self.n_jobs)
+        try:
+            best = trials.best(candidates, self.mean_trials, shape_of(self.trials), self.n_jobs)
+        except KeyboardInterrupt as error:
+            note_interrupt(error, planned, book.executed(reservation))
+            raise
         book.settle(reservation)
         self._failed, self._statement = failed, statement(best and best[1]).to_dict()
         self.best_score_std_error_ = error

@@ -23,6 +23,7 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.shares import squared_signal
 from skdp.accounting.stated import Stated
 from skdp.contract import Charge, Public
+from skdp.distributed.settling import note_interrupt
 from skdp.pipeline.prices import divided, seen_by, together
 from skdp.pipeline.steps import ALONE, CHARGED, UNPAID, StepCheck, check_steps
 from skdp.pipeline.weights import check_weights, handed_on
@@ -289,11 +290,15 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
         reservation = book.reserve(total)
         owners = {path: type(self._step(path)).__name__ for path in parts}
         finished = self._handed_over = False
+        interrupt = None
         try:
             # Other threads and processes would not know what is paid for.
             with parallel_config("sequential"), covered(parts, owners) as cover:
                 yield
             finished = True
+        except KeyboardInterrupt as error:
+            interrupt = error
+            raise
         finally:
             if self._handed_over:
                 self.steps[-1][1].set_params(feature_bounds="private")  # another fit hands others over
@@ -302,12 +307,13 @@ class PrivatePipeline(Stated, LedgerAware, Pipeline):
                 for _ in range(executed[touch.name]):
                     book.spend(reservation, touch)
             book.settle(reservation)
+            planned = None
             if not finished and any(executed.values()):
                 # The error itself may tell something, so this attempt counts although it gave no model.
-                self._failed = [
-                    *getattr(self, "_failed", []),
-                    self._state(total, public, delta, certificate, executed, cover, notes),
-                ]
+                failed = self._state(total, public, delta, certificate, executed, cover, notes)
+                self._failed, planned = [*getattr(self, "_failed", []), failed], PrivacyStatement.from_dict(failed)
+            if interrupt is not None:
+                note_interrupt(interrupt, planned, executed)
         self._statement = self._state(total, public, delta, certificate, executed, cover, notes)
         self.shares_ = self._shares
 

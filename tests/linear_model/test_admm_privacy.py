@@ -256,9 +256,11 @@ def test_what_an_interrupted_fit_spent_is_stated(monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fitting.ADMMEstimator, "_tell", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         broken.fit(X, y)
     assert not hasattr(broken, "coef_")
+    (note,) = caught.value.__notes__
+    assert "leaves no model" in note and "epsilon=1 at" in note and "4 of 'rounds'" in note
     assert broken.privacy_.status == "interrupted" and broken.privacy_.steps == 4
     assert broken.privacy_.epsilon == pytest.approx(1.0, rel=1e-3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from skdp.linear_model.terms import row_length
 from skdp.model_selection import DPSearchCV
 from skdp.pipeline import make_private_pipeline
 from skdp.preprocessing import DPMinMaxScaler
+from skdp.releases import ArrayExecutor
 from tests.linear_model.fits import classifier, regressor, rows
 
 X, LABELS, NUMBERS = rows(1500)
@@ -34,6 +36,55 @@ def test_a_pipeline_pays_for_all_steps_at_once(solver):
     assert {line.name.partition(":")[0] for line in pipe.privacy_.queries} == {"dpminmaxscaler", "dplinearclassifier"}
     again = make_private_pipeline(DPMinMaxScaler(), regressor(y_bounds=None), epsilon=2.0).fit(X, NUMBERS)
     assert again.privacy_.epsilon <= 2.0 and again.score(X, NUMBERS) > 0.3
+
+
+def _interrupted_at(monkeypatch, answer):
+    """Ctrl-C when so many queries are answered, while the next one is paid for."""
+    real, asked = ArrayExecutor.answer, []
+
+    def interrupted(self, query):
+        asked.append(query)
+        answers = real(self, query)
+        if len(asked) > answer:
+            raise KeyboardInterrupt
+        return answers
+
+    monkeypatch.setattr(ArrayExecutor, "answer", interrupted)
+
+
+@pytest.mark.parametrize("model", [classifier(), classifier("objective-perturbation"), regressor("adassp")])
+def test_an_interrupt_says_that_there_is_no_model_and_what_is_spent(model, monkeypatch):
+    _interrupted_at(monkeypatch, 0)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.fit(X, LABELS)
+    (note,) = caught.value.__notes__
+    assert "leaves no model" in note and f"epsilon={model.privacy_.epsilon:.4g} at" in note and "begun: 1 of" in note
+    assert not hasattr(model, "coef_") and model.privacy_.epsilon == pytest.approx(model.epsilon, rel=1e-3)
+
+
+def test_an_interrupt_before_the_first_query_spends_nothing(monkeypatch):
+    monkeypatch.setattr("skdp.linear_model.central.linear_arrays", mock.Mock(side_effect=KeyboardInterrupt))
+    model = classifier()
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.fit(X, LABELS)
+    assert caught.value.__notes__ == [
+        "The fit was interrupted and leaves no model. No query was begun, and nothing is spent."
+    ]
+    assert not hasattr(model, "_failed")
+
+
+def test_an_interrupted_pipeline_or_search_speaks_for_its_steps(monkeypatch):
+    _interrupted_at(monkeypatch, 2)  # the scaler's two histograms are through
+    pipe = make_private_pipeline(DPMinMaxScaler(), classifier(feature_bounds="private"), epsilon=2.0)
+    search = DPSearchCV(classifier(insecure_noise_seed=None), {"alpha": [1e-4]}, epsilon=3.0, trials="geometric")
+    for model, whole, part in (
+        (pipe, "epsilon=2 at", "1 of 'dplinearclassifier: "),
+        (search, "epsilon=3 at", "1 of '"),
+    ):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            model.fit(X, LABELS)
+        (note,) = caught.value.__notes__
+        assert whole in note and part in note and model.privacy_.epsilon == pytest.approx(float(whole[8]), rel=1e-2)
 
 
 def test_searches():

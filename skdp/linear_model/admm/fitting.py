@@ -18,6 +18,7 @@ from skdp.accounting.ledger_sessions import LedgerAware
 from skdp.accounting.stated import Stated
 from skdp.contract import Public
 from skdp.contract.whole_numbers import is_whole
+from skdp.distributed.settling import note_interrupt
 from skdp.linear_model.admm.agreement import agree, arrays_for, multiplier_for, rounds_of, squared_norms
 from skdp.linear_model.admm.coordinator import Consensus, Coordinator
 from skdp.linear_model.admm.division import budgets_of, divided
@@ -107,7 +108,7 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
         book = FitBook(f"{type(self).__name__}, {len(parts)} sites of disjoint rows", problem.public.n)
         reservation = book.reserve(total)
         arrays = arrays_for(problem, terms)
-        coordinator, sites = Coordinator(terms), []
+        coordinator, sites, interrupt, planned = Coordinator(terms), [], None, None
         facts = (*problem.facts, "which site a row is at")
         try:
             with covered(charges):
@@ -121,6 +122,9 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
                     ))  # fmt: skip
             jobs = None if self.engine == "local" else (-1 if self.n_jobs is None else self.n_jobs)
             run_rounds(sites, coordinator, n_jobs=jobs, each=lambda coordinator: self._tell(coordinator.consensus))
+        except KeyboardInterrupt as error:
+            interrupt = error
+            raise
         finally:
             told = [
                 [*problem.warnings, *(message for _, message in notes[epsilons[site.name]])] for site in sites
@@ -136,7 +140,9 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
                 of_persons = [
                     site.person_statement(most, terms.rows, warned) for site, warned in zip(sites, told, strict=True)
                 ]  # fmt: skip
-                self._spent([site.name for site in sites], of_rows, of_persons, coordinator.finished)
+                planned = self._spent([site.name for site in sites], of_rows, of_persons, coordinator.finished)
+            if interrupt is not None:
+                note_interrupt(interrupt, planned, {"rounds": done})
         self._adopt(problem, terms, coordinator.consensus, multipliers.values())
         return self
 
@@ -161,14 +167,16 @@ class ADMMEstimator(Stated, LedgerAware, LinearModelMixin, BaseEstimator):
 
     def _spent(
         self, names: list[str], of_rows: list, of_persons: list, finished: bool, most: int | None = None
-    ) -> None:
-        """Keep what it cost, also where an error ended a fit after something was spent."""
-        joint = joint_statement(of_rows, of_persons, self.max_sites_per_person if most is None else most).to_dict()
+    ) -> PrivacyStatement:
+        """Keep what it cost, also where an error ended a fit after something was spent, and return that."""
+        stated = joint_statement(of_rows, of_persons, self.max_sites_per_person if most is None else most)
+        joint = stated.to_dict()
         if finished:
             self._statement = joint
             self._by_site = {name: stated.to_dict() for name, stated in zip(names, of_rows, strict=True)}
         else:
             self._failed = [*getattr(self, "_failed", []), joint]
+        return stated
 
     def _notes(self, epsilon: float | None, delta: float, problem: Problem) -> list[tuple[type[Warning], str]]:
         """What is weak about a site's budget."""
