@@ -230,10 +230,22 @@ class DPCalibrationReport(Spending):
             metrics.to_string(float_format="{:.4f}".format),
             "(std_error: standard deviation of the noise; ece: noise taken out. The noisy bins as they are give "
             f"{self.ece_noisy_:.4f}, of which a perfect model would show {self.ece_noise_:.4f}.)",
+            *self._outside(),
             bins.to_string(float_format="{:.0f}".format),
             "(gap: right predictions less sum of confidences, in rows; within two or three gap_std it may be noise.)",
         ]
         return "\n\n".join(lines)
+
+    def _outside(self) -> list[str]:
+        """What to think of figures that the noise has carried beyond what their metric can be."""
+        most = {"accuracy": 1, "brier": 2, "nll": self.max_log_loss, "ece": 1, "ece_noisy": 1, "ece_noise": 1}
+        beyond = [name for name, end in most.items() if not 0 <= getattr(self, f"{name}_") <= end]
+        if not beyond:
+            return []
+        return [
+            f"(Outside of what the metric can be: {', '.join(beyond)}. Values are left as the noise made them, which "
+            "keeps them right on average; here the noise is too large for so few rows.)"
+        ]
 
     def privacy_charge(self, public: Public, scale: float | None) -> Charge:
         """What one fit costs at a noise scale.

@@ -174,7 +174,8 @@ def check_names(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             shown = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
-            raise UsageError(f"{what}: the file has no column {name!r}{_near(name, known)}. It has: {shown}")
+            near = _near(name, known)
+            raise UsageError(f"{what}: the file has no column {name!r}{near or '.'} It has: {shown}")
 
 
 def _near(name: str, known: Iterable[str]) -> str:

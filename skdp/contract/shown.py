@@ -1,12 +1,23 @@
-"""Values of parameters in error messages: whole where they are short."""
+"""Values of parameters and counts of rows in messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["shown"]
+__all__ = ["rows_in_words", "shown"]
 
 _MOST = 120
+
+
+def rows_in_words(count: int) -> str:
+    """A number of rows.
+
+    Examples
+    --------
+    >>> rows_in_words(1), rows_in_words(2)
+    ('1 row', '2 rows')
+    """
+    return f"{int(count)} row{'s' * (int(count) != 1)}"
 
 
 def shown(value: Any) -> str:

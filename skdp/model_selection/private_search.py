@@ -21,6 +21,7 @@ from skdp.contract import Charge, Public
 from skdp.distributed.settling import note_interrupt
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.model_selection.best_model import BestModelMixin
+from skdp.model_selection.row_scores import in_words
 from skdp.model_selection.search_price import (
     check_candidate,
     check_search,
@@ -249,7 +250,8 @@ class DPSearchCV(Stated, LedgerAware, BestModelMixin, MetaEstimatorMixin, BaseEs
         if not hasattr(self, "best_score_"):
             return repr(self)
         noise = f"+- {self.best_score_std_error_:.2g} (noise alone)" if self.best_score_std_error_ else "on public rows"
-        return f"{self!r}\nbest_score_ = {self.best_score_:.4g} {noise}, best_params_ = {self.best_params_!r}"
+        score = f"best_score_ = {self.best_score_:.4g} {noise} ({in_words(scoring_of(self))})"
+        return f"{self!r}\n{score}, best_params_ = {self.best_params_!r}"
 
     # ------------------------------------------------------------------ price
     def privacy_charge(self, public: Public, scale: float) -> Charge:

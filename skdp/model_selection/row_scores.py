@@ -13,7 +13,7 @@ from skdp.metrics.losses import log_losses, squared_distances
 from skdp.neural_network.reading import read_numbers
 from skdp.user_line import private_rows
 
-__all__ = ["ROW_SCORES", "row_scores"]
+__all__ = ["ROW_SCORES", "in_words", "row_scores"]
 
 # Probabilities count as no smaller than this share of what guessing all classes alike gives them. With a quarter,
 # overconfident nets were chosen on two tables out of two; from an eighth to 1/500 the choice hardly depended on it.
@@ -65,6 +65,27 @@ ROW_SCORES: Mapping[str, Callable[[Any, Any, Any], np.ndarray]] = MappingProxyTy
     "neg_mean_squared_error": _squared_error,
 })  # fmt: skip
 """Scores by name: functions from a fitted model, rows and targets to one number in [0, 1] per row, larger is better."""
+
+
+_WORDS = {
+    "accuracy": "accuracy",
+    "neg_log_loss": "log loss, rescaled to [0, 1]",
+    "neg_brier_score": "Brier score, rescaled to [0, 1]",
+    "neg_mean_absolute_error": "absolute error in ranges of y, from 1 down to 0",
+    "neg_mean_squared_error": "squared error in ranges of y, from 1 down to 0",
+}
+
+
+def in_words(scoring: Any) -> str:
+    """What the mean of a score is, whose best value is 1.
+
+    Examples
+    --------
+    >>> in_words("neg_log_loss")
+    'log loss, rescaled to [0, 1]; 1 is best'
+    """
+    named = getattr(scoring, "__name__", type(scoring).__name__)
+    return f"{_WORDS[scoring] if isinstance(scoring, str) else named}; 1 is best"
 
 
 def _scored(scoring: Any, model: Any, X: Any, y: Any, rows: np.ndarray) -> np.ndarray:

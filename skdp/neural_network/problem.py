@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils.multiclass import check_classification_targets
 
 from skdp.contract import Public
-from skdp.contract.shown import shown
+from skdp.contract.shown import rows_in_words, shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.mapped_table import MappedTable
@@ -110,7 +110,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
             fractions = read_numbers("y", y[unknown].astype(object), "null") % 1 > 0
             hint = "; continuous targets need DPRegressor" if fractions.any() else ""
             raise ValueError(
-                f"y contains labels which are not in classes={shown(classes.tolist())} ({int(unknown.sum())} rows)"
+                f"y contains labels which are not in classes={shown(classes.tolist())} ({rows_in_words(unknown.sum())})"
                 f"{hint}; add them, or pass on_invalid='null' to leave such rows out"
             )
         null = null | unknown
@@ -161,7 +161,7 @@ def _common(estimator, X, y, sample_weight):
     remedy = "; pass on_invalid='null' to leave such rows out, or encode missing values before"
     if estimator.on_invalid == "raise":
         if bad_y.any():
-            raise ValueError(f"Input y contains NaN or infinity in {int(bad_y.sum())} rows{remedy}")
+            raise ValueError(f"Input y contains NaN or infinity in {rows_in_words(bad_y.sum())}{remedy}")
         raise_odd(estimator, inputs, invalid, remedy)
         facts.append("that no value is missing, infinite or an unknown label (an error would have told)")
     assumptions = () if sample_weight is None else ("sample weights were computed from each record alone",)

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skdp.contract import Public
+from skdp.contract.shown import rows_in_words
 from skdp.distributed import current
 from skdp.nets import MLP, Linear, ScatterLinear, TabularNet, TanhCNN, TextBag, resolve_module
 from skdp.nets.building import build_module
@@ -200,7 +201,7 @@ def raise_invalid(estimator: Any, inputs: Any, invalid: Any, remedy: str) -> Non
         remedy = f"; {both} must agree where they are what makes and takes them{remedy}"
     else:
         kind = "NaN" if nan else "infinity or a value too large for dtype('float32')"
-    raise ValueError(f"Input X contains {kind} in column {name} ({count} rows){remedy}")
+    raise ValueError(f"Input X contains {kind} in column {name} ({rows_in_words(count)}){remedy}")
 
 
 def _check_shape(rows: tuple[int, ...], fitted: tuple[int, ...]) -> None:

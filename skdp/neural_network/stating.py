@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from skdp.accounting import PrivacyStatement, compose
 from skdp.accounting.budget import budget_warnings
+from skdp.accounting.curve_gaussian import log_delta
 from skdp.contract import Public
 from skdp.exceptions import (
     PrivacyLeakWarning,
@@ -74,12 +76,25 @@ def hopeless_warnings(
         return []
     budget, value = ("noise_multiplier", scale) if epsilon is None else ("epsilon", epsilon)
     more = needed / signal
+    remedy = f"About {more:.2g} times the rows or the epsilon, or fewer columns, would help"
+    if _delta_decides(signal / public.n, epsilon, more):
+        remedy = (
+            f"About {more:.2g} times the rows at the same delta, or fewer columns, would help; epsilon is so small "
+            "that delta decides the noise"
+        )
     message = (
         f"{budget}={value:g} is so small a budget for n={public.n} rows that the model will likely be no better than "
-        f"the prior: signal {signal:.2g}, while about {needed:.2g} are needed for {variables} columns. About "
-        f"{more:.2g} times the rows or the epsilon, or fewer columns, would help"
+        f"the prior: signal {signal:.2g}, while about {needed:.2g} are needed for {variables} columns. {remedy}"
     )
     return [(WeakSignalWarning, message)]
+
+
+def _delta_decides(mu: float, epsilon: float | None, more: float) -> bool:
+    """Whether an epsilon so small hardly matters: `more` times of it would not allow about as much more of `mu`."""
+    if epsilon is None:
+        return False
+    slack = min(1.5, math.sqrt(more))
+    return log_delta(more * mu / slack, more * epsilon) > log_delta(mu, epsilon)
 
 
 def make_statement(

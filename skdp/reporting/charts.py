@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from skdp.contract.shown import rows_in_words
 from skdp.reporting.utility import ReliabilityBin
 
 __all__ = ["bars", "guess", "reliability"]
@@ -116,7 +117,7 @@ def reliability(title: str, bins: Iterable[ReliabilityBin]) -> str:
         f'<text class="faint" transform="translate(12 {bottom + strip / 2 + 4}) rotate(-90)" '
         'text-anchor="middle">rows</text>',
     ]
-    told = "; ".join(f"predicted {b.predicted:.2f}, observed {b.observed:.2f} ({b.rows} rows)" for b in bins)
+    told = "; ".join(f"predicted {b.predicted:.2f}, observed {b.observed:.2f} ({rows_in_words(b.rows)})" for b in bins)
     return _svg(title, told, left + side + 14, base + 46, parts, "square")
 
 

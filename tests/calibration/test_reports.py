@@ -163,6 +163,16 @@ def test_print_shows_the_figures_and_their_noise():
     assert f"{bins['rows'].iloc[2]:.0f}" in text and f"{len(Y)} rows, with noise" in text
 
 
+def test_print_names_figures_that_noise_carried_beyond_their_range():
+    said = "Outside of what the metric can be: "
+    noisy = DPCalibrationReport(epsilon=None, noise_multiplier=1e5, insecure_noise_seed=0).fit(MODEL, X, Y)
+    most = {"accuracy": 1, "brier": 2, "nll": 5, "ece": 1, "ece_noisy": 1, "ece_noise": 1}
+    beyond = [name for name, end in most.items() if not 0 <= getattr(noisy, f"{name}_") <= end]
+    assert "ece_noise" in beyond and f"{said}{', '.join(beyond)}. " in str(noisy)
+    quiet = DPCalibrationReport(epsilon=None, noise_multiplier=0.1, insecure_noise_seed=0).fit(MODEL, X, Y)
+    assert said not in str(quiet)
+
+
 def hides(fit):
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

@@ -391,7 +391,7 @@ def test_tabs_and_delimiters(frame, quick):
     ("arguments", "words"),
     [
         ([], "--target COLUMN is missing; the columns are: age, sex, joined, vip, bought"),
-        (["--target", "Bougth"], "no column 'Bougth'; did you mean 'bought'?"),
+        (["--target", "Bougth"], "no column 'Bougth'; did you mean 'bought'? It has: age"),
         (["--target", "bought", "--drop", "sx"], "--drop: the file has no column 'sx'; did you mean 'sex'?"),
         (
             ["--target", "bought", "--drop", "age", "--drop", "sex", "--drop", "vip", "--drop", "joined"],

@@ -68,8 +68,11 @@ def targets(model):
 def test_hopeless_budgets_are_said_to_be(make):
     X, labels, numbers = rows(2000)
     y = labels if make is classifier else numbers
-    with pytest.warns(WeakSignalWarning, match=r"^epsilon=1e-09 is so small .* n=2000 rows .* for 4 columns"):
+    with pytest.warns(WeakSignalWarning, match=r"^epsilon=1e-09 is so small .* n=2000 rows .* for 4 columns") as found:
         make(epsilon=1e-9).fit(X, y)
+    assert "times the rows at the same delta, or fewer columns" in str(found[0].message)
+    with pytest.warns(WeakSignalWarning, match="times the rows or the epsilon, or fewer columns, would help$"):
+        make(epsilon=0.05, delta=1e-12).fit(X[:200], y[:200])
     with pytest.warns(WeakSignalWarning, match="^noise_multiplier=900 is so small"):
         make(epsilon=None, noise_multiplier=900.0).fit(X, y)
     with warnings.catch_warnings():

@@ -369,6 +369,7 @@ def test_the_error_of_the_score_is_shown(data):
         found.privacy_.warnings
     )
     assert f"best_score_ = {found.best_score_:.4g} +- {found.best_score_std_error_:.2g} (noise alone)" in str(found)
+    assert "(noise alone) (log loss, rescaled to [0, 1]; 1 is best), best_params_" in str(found)
     assert str(search()) == repr(search())
     public = search(validation_public=data).fit(*data)
     assert public.best_score_std_error_ == 0 and "on public rows" in str(public)

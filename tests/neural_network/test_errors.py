@@ -139,8 +139,8 @@ DATA = [
     (ROWS, ROWS[:, 0], {"classes": None}, r"Unknown label type"),
     (TEXT, LABELS, {}, r"columns \['city', 'when'\] hold text or dates; encode them first"),
     (TEXT.to_numpy(), LABELS, {}, r"(?i)could not convert|float"),
-    (HOLES, LABELS, {}, r"NaN in column 'income' \(1 rows\); pass on_invalid='null'"),
-    (holed(np.nan), LABELS, {}, r"NaN in column 2 \(1 rows\)"),
+    (HOLES, LABELS, {}, r"NaN in column 'income' \(1 row\); pass on_invalid='null'"),
+    (holed(np.nan), LABELS, {}, r"NaN in column 2 \(1 row\)"),
     (holed(np.inf), LABELS, {}, r"infinity or a value too large.* in column 2"),
     (holed(1e300), LABELS, {}, r"infinity or a value too large.* in column 2"),
     (ROWS, np.where(LABELS, 1.0, np.nan), {}, r"y contains NaN"),
@@ -179,7 +179,7 @@ def test_weights(weights, message):
     ("X", "message"),
     [
         (ROWS[:, :2], r"X has 2 features, but DPClassifier is expecting 3"),
-        (holed(np.nan), r"Input X contains NaN in column 2 \(1 rows\); fill or encode"),
+        (holed(np.nan), r"Input X contains NaN in column 2 \(1 row\); fill or encode"),
         (ROWS[0], r"Expected 2D array"),
     ],
 )

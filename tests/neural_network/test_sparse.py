@@ -107,7 +107,7 @@ def test_invalid_cells_are_refused_or_null(value, hot):
     X, y = hot
     bad = X.tolil()
     bad[7, 3] = value
-    with pytest.raises(ValueError, match=r"X contains .* in column 3 \(1 rows\)"):
+    with pytest.raises(ValueError, match=r"X contains .* in column 3 \(1 row\)"):
         classifier().fit(bad.tocsr(), y)
     nulled = classifier(on_invalid="null").fit(bad.tocsr(), y)
     weights = np.where(np.arange(N) == 7, 0.0, 1.0)
