@@ -138,6 +138,7 @@ def load(arguments: argparse.Namespace) -> OwnTable:
         )
     classes = public_classes or _found_classes(target.name, labels)
     if not public_classes:
+        advice += _numbers_as_classes(target.name, classes)
         looked.append(f"the classes of {target.name!r} (read off the values)")
     return OwnTable(arguments.name, train, test, *labels, classes, knowledge, tuple(looked), bool(public_classes),
                     advice)  # fmt: skip
@@ -194,6 +195,21 @@ def _found_classes(name: str, labels: Iterable[pd.Series]) -> tuple[str, ...]:
             "that may occur with --classes"
         )
     return tuple(found)
+
+
+def _numbers_as_classes(name: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+    """That a target of numbers makes classes, where nobody has said that it does; 0 and 1 are classes to anybody."""
+    try:
+        np.array(classes, dtype=np.float64)
+    except ValueError:
+        return ()
+    if len(classes) == 2:
+        return ()
+    return (
+        f"--target {name!r} holds numbers, which are trained as {len(classes)} classes, one for each value. This "
+        "command makes no regression: predict numbers in Python with skdp.DPRegressor or "
+        "skdp.linear_model.DPLinearRegressor; where these are classes, --classes or a schema says so",
+    )
 
 
 def _continuous(name: str, why: str) -> str:

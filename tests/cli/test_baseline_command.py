@@ -344,5 +344,5 @@ def test_several_private_models_are_stated_together(toy, capsys):
 def test_numbers_out_of_range_end_without_a_traceback(toy, monkeypatch, capsys):
     for error in (MemoryError("4 TiB"), OverflowError("too large")):
         monkeypatch.setattr("skdp.accounting.compose", lambda *parts, error=error: (_ for _ in ()).throw(error))
-        assert main(["baseline", "toy"]) == 2
+        assert main(["baseline", "toy", "--epsilon", "1", "--epsilon", "2"]) == 2
         assert "out of the accountants' range" in error_of(capsys)

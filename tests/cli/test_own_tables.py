@@ -325,6 +325,18 @@ def test_identifiers_are_guessed_by_name_and_the_schema_overrules(csv, quick, fr
     assert [c["name"] for c in plain["columns"] if c["kind"] == "identifier"] == ["customer_id"]
 
 
+def test_numbers_that_are_trained_as_classes_are_named(csv, quick, frame, capsys):
+    said = "which are trained as 4 classes, one for each value. This command makes no regression: predict numbers in "
+    frame.assign(bought=(frame["age"] // 25).fillna(0)).to_csv(csv, index=False)
+    assert main(["baseline", csv, "--target", "bought"]) == 0
+    assert said in capsys.readouterr().err
+    assert main(["baseline", csv, "--target", "bought", "--classes", ",".join(quick.classes)]) == 0
+    assert "no regression" not in capsys.readouterr().err
+    frame.assign(bought=(frame["age"] > 50).astype(int)).to_csv(csv, index=False)
+    assert main(["baseline", csv, "--target", "bought"]) == 0
+    assert "no regression" not in capsys.readouterr().err
+
+
 def test_a_target_named_like_an_identifier_is_no_feature_and_not_warned_of(csv, quick, frame, capsys):
     frame.rename(columns={"bought": "phone"})[["phone", "age"]].to_csv("t.csv", index=False)
     assert main(["baseline", csv, "--target", "phone"]) == 0
