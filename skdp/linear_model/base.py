@@ -64,7 +64,8 @@ class LinearModelMixin:
             )
         if bounds is None:
             return None
-        found = bounds_array("feature_bounds", bounds, public.input_shape[0])
+        names = getattr(self, "feature_names_in_", None)
+        found = bounds_array("feature_bounds", bounds, public.input_shape[0], names)
         found[list(public.indicators)] = -1, 1
         return found
 

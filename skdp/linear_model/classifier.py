@@ -42,10 +42,11 @@ class DPLinearClassifier(LinearClassifierMixin, CentralFit):
     class_weight : dict, "balanced" or None, default=None
         A dict is public. "balanced" spends a 2 % share of the budget on noisy class counts. Weights are taken relative
         to the largest.
-    feature_bounds : "private", (low, high), array-like of shape (n_features, 2) or None, default="private"
+    feature_bounds : "private", (low, high), array-like of shape (n_features, 2), dict or None, default="private"
         Range of each column, which is mapped to [-1, 1]; columns with bounds of (0, 1) of their own are indicators and
         stay as they are. Public bounds cost nothing; "private" estimates them with a 4 % share of the budget; None uses
         values as they are.
+        A dict has a public (low, high) for the name of every column.
     epsilon : float or None, default=1.0
         Privacy budget of one `fit`; ``float("inf")`` trains without privacy. None together with `noise_multiplier`.
     delta : float or "auto", default="auto"

@@ -38,10 +38,11 @@ class DPLinearRegressor(LinearRegressorMixin, CentralFit):
     l1_ratio : float, default=0.15
         Of "elasticnet".
     fit_intercept : bool, default=True
-    feature_bounds : "private", (low, high), array-like of shape (n_features, 2) or None, default="private"
+    feature_bounds : "private", (low, high), array-like of shape (n_features, 2), dict or None, default="private"
         Range of each column, which is mapped to [-1, 1]; columns with bounds of (0, 1) of their own are indicators and
         stay as they are. Public bounds cost nothing; "private" estimates them with a 4 % share of the budget; None uses
         values as they are.
+        A dict has a public (low, high) for the name of every column.
     y_bounds : (low, high), array-like of shape (n_targets, 2) or None, default=None
         Range of the target; predictions stay within it. Public bounds cost nothing; None estimates them with a 4 %
         share of the budget.

@@ -364,7 +364,8 @@ class DPEstimator(Priced, LedgerAware, CallbackSupportMixin, BaseEstimator):
                 raise ValueError(
                     f"feature_bounds={shown(bounds)} has no meaning for tokens, which are looked up; pass None"
                 )
-            given.feature_bounds = bounds_array("feature_bounds", bounds, shape[0] if len(shape) == 1 else 1)
+            columns, names = (shape[0], getattr(self, "feature_names_in_", None)) if len(shape) == 1 else (1, None)
+            given.feature_bounds = bounds_array("feature_bounds", bounds, columns, names)
             given.feature_bounds[list(problem.public.indicators)] = -1, 1
         elif bounds is not None and (kept := self._kept("feature_bounds_", (*shape, 2))) is not None:
             given.feature_bounds, given.indicators = kept, tuple(self._built_for[0]["indicators"])

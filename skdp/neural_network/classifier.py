@@ -64,9 +64,10 @@ class DPClassifier(ClassifierMixin, DPEstimator):
         `PrivacyLeakWarning`.
     class_weight : dict, "balanced" or None, default=None
         A dict is public. "balanced" spends a 2 % share of the budget on noisy class counts.
-    feature_bounds : "private", (low, high), array-like of shape (n_features, 2) or None, default="private"
+    feature_bounds : "private", (low, high), array-like of shape (n_features, 2), dict or None, default="private"
         Range of each column, which is mapped to [-1, 1]. Public bounds cost nothing; "private" estimates them with
         a 4 % share of the budget; None uses values as they are. Images and tokens are never estimated.
+        A dict has a public (low, high) for the name of every column.
     init_params : dict or torch.nn.Module, optional
         State to start from, for instance from training on public data.
     validation_public : tuple (X, y), optional

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,14 +65,17 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(f"average={average!r} must be 'auto' or a share of the last steps in [0, 1)")
 
 
-def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
-    """Public (low, high) of every column as an array of shape (columns, 2).
+def bounds_array(name: str, bounds: Any, columns: int, names: Sequence[Any] | None = None) -> np.ndarray:
+    """Public (low, high) of every column as an array of shape (columns, 2); a dict has them by the `names` of columns.
 
     Raises
     ------
     ValueError
-        For a wrong shape, a low that is not below its high, or a width that is infinite in float64.
+        For a wrong shape, a dict that does not name all columns and no others, a low that is not below its high, or a
+        width that is infinite in float64.
     """
+    if isinstance(bounds, Mapping):
+        bounds = _in_order(name, bounds, list(range(columns)) if names is None else list(names))
     try:
         array = np.array(bounds, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -91,6 +95,22 @@ def bounds_array(name: str, bounds: Any, columns: int) -> np.ndarray:
             "high, and high - low finite"
         )
     return array
+
+
+def _in_order(name: str, bounds: Mapping, names: list) -> list:
+    """The values of a dict in the order of columns."""
+    unknown = [key for key in bounds if key not in names]
+    if unknown:
+        numbered = names == list(range(len(names)))
+        known = "columns are numbered, for X has no names" if numbered else "X has no such columns"
+        raise ValueError(f"{name} names {', '.join(map(repr, unknown[:5]))}, but {known}")
+    missing = [column for column in names if column not in bounds]
+    if missing:
+        raise ValueError(
+            f"{name} is a dict without {', '.join(repr(column) for column in missing[:5])}; give (low, high) of all "
+            f"{len(names)} columns"
+        )
+    return [bounds[column] for column in names]
 
 
 def class_weights_array(weights: dict, classes: np.ndarray) -> np.ndarray:

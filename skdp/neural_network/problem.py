@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from skdp.contract.shown import rows_in_words, shown
 from skdp.exceptions import PrivacyLeakWarning
 from skdp.neural_network.cells import as_array, boolean_columns
 from skdp.neural_network.mapped_table import MappedTable
+from skdp.neural_network.parameters import bounds_array
 from skdp.neural_network.ranked_classes import all_classes
 from skdp.neural_network.reading import (
     encode_features,
@@ -28,8 +30,13 @@ from skdp.neural_network.sparse_table import SparseTable
 from skdp.user_line import warn_user
 
 __all__ = [
-    "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions", "regression_problem",
+    "COLUMNS", "Problem", "as_columns", "classification_problem", "declared", "outputs_of", "positions",
+    "regression_problem",
 ]  # fmt: skip
+
+# What statements name as public.
+COLUMNS = "columns: their number, order, names and types"
+CLASSES = "classes: all labels that can occur, as declared"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +104,7 @@ def classification_problem(estimator: Any, X: Any, y: Any, sample_weight: Any) -
     else:
         classes = _given_classes(estimator.classes)
         _check_kinds(classes, given, y[~null] if estimator.on_invalid == "raise" else None)
-        facts.append("classes")
+        facts.append(CLASSES)
     if len(classes) < 2:
         raise ValueError(
             f"Classifier can't train when only one class is present: got classes {shown(classes.tolist())}; pass "
@@ -155,7 +162,7 @@ def _common(estimator, X, y, sample_weight):
     invalid = odd_rows(inputs)
     bad_y = invalid_targets(y)
     null = invalid | bad_y
-    facts = ["columns"]
+    facts = [COLUMNS]
     if estimator._pixels and isinstance(estimator.feature_bounds, str):
         facts.append("that pixels lie between 0 and 255 (declared by the type uint8)")
     remedy = "; pass on_invalid='null' to leave such rows out, or encode missing values before"
@@ -276,6 +283,11 @@ def _indicators(estimator: Any, shape: tuple[int, ...], booleans: tuple[int, ...
     bounds = estimator.feature_bounds
     if len(shape) != 2 or isinstance(bounds, str):
         return ()
+    if isinstance(bounds, Mapping) and len(bounds) == shape[1]:
+        names = getattr(estimator, "feature_names_in_", None)
+        if names is None and all(isinstance(key, str) for key in bounds):
+            names = list(bounds)  # a made-up table that is priced has no names, and any order costs the same
+        bounds = bounds_array("feature_bounds", bounds, shape[1], names)
     if bounds is None or np.shape(bounds) != (shape[1], 2):
         return booleans
     return tuple(sorted({*booleans, *np.flatnonzero((np.asarray(bounds) == (0, 1)).all(axis=1)).tolist()}))

@@ -58,9 +58,10 @@ class DPRegressor(RegressorMixin, DPEstimator):
         Factor on the learning rate as a function of the share of steps done.
     average : float or "auto", default="auto"
         Share of the last steps whose iterates are averaged; costs no privacy.
-    feature_bounds : "private", (low, high), array-like of shape (n_features, 2) or None, default="private"
+    feature_bounds : "private", (low, high), array-like of shape (n_features, 2), dict or None, default="private"
         Range of each column, which is mapped to [-1, 1]. Public bounds cost nothing; "private" estimates them with
         a 4 % share of the budget; None uses values as they are. Images and tokens are never estimated.
+        A dict has a public (low, high) for the name of every column.
     y_bounds : (low, high), array-like of shape (n_targets, 2) or None, default=None
         Range of the target, which is mapped to [-1, 1]; predictions stay within it. Public bounds cost nothing; None
         estimates them with a 4 % share of the budget.

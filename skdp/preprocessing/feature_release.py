@@ -24,6 +24,7 @@ from skdp.contract.whole_numbers import is_whole
 from skdp.nets import RandomProjection
 from skdp.neural_network.bounds_text import bounds_in_words
 from skdp.neural_network.parameters import bounds_array
+from skdp.neural_network.problem import COLUMNS
 from skdp.neural_network.reading import invalid_features, raise_invalid, read_features
 from skdp.neural_network.scaling import as_inputs, scale_inputs
 from skdp.releases.null_rows import OWN_WEIGHTS, VALID_WEIGHTS, null_rows
@@ -51,8 +52,9 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         hides more the more numbers there are, so few is good.
     max_norm : float or "auto", default="auto"
         Clip norm :math:`C`; ``"auto"`` is :math:`\sqrt{k/3}`, which suits numbers spread over [-1, 1].
-    feature_bounds : (low, high), array-like of shape (n_features, 2) or None, default=None
+    feature_bounds : (low, high), array-like of shape (n_features, 2), dict or None, default=None
         Public range of each column, which is mapped to [-1, 1]; None uses values as they are.
+        A dict has a public (low, high) for the name of every column.
     epsilon : float or None, default=1.0
         Budget of one `fit_transform`; None together with `noise_multiplier`.
     delta : float or "auto", default="auto"
@@ -368,7 +370,8 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         if reset:
             self._shape = inputs.shape[1:]
             bounds, columns = self.feature_bounds, inputs.shape[-1] if inputs.ndim == 2 else 1
-            self._bounds = None if bounds is None else bounds_array("feature_bounds", bounds, columns)
+            names = getattr(self, "feature_names_in_", None)
+            self._bounds = None if bounds is None else bounds_array("feature_bounds", bounds, columns, names)
         inputs = np.where(null.reshape(-1, *[1] * (inputs.ndim - 1)), 0.0, inputs)
         return scale_inputs(inputs, self._bounds), null
 
@@ -383,7 +386,7 @@ class DPFeatureRelease(LedgerAware, TransformerMixin, BaseEstimator):
         return self.privacy_charge(public, scale), delta, certificate
 
     def _taken_as_public(self) -> list[str]:
-        facts = ["columns", "labels, where a later step trains on the release: they are not part of it"]
+        facts = [COLUMNS, "labels, where a later step trains on the release: they are not part of it"]
         if self.on_invalid == "raise":
             facts.append("that no value is missing or infinite (an error would have told)")
         if self._bounds is None:

@@ -31,6 +31,8 @@ from skdp.user_line import private_rows, rows_are_private, warn_user
 
 __all__ = ["DPTableVectorizer"]
 
+SCHEMA = "schema: ranges, categories and kinds of the columns that it names, as declared"
+
 # Names of columns that are usually numbers of persons or records.
 IDENTIFIER = re.compile(
     r"(?i:(^|[^a-z])(id|ids|uuid|guid|key|nr|nbr|no|number|ssn|email|phone)$)"
@@ -205,7 +207,7 @@ class DPTableVectorizer(TransformerMixin, Spending):
             "numbers": np.column_stack([cells[i] for i in ranges] or [np.empty((len(table), 0))]),
             "keys": np.column_stack([cells[i] for i in lists] or [np.empty((len(table), 0), dtype=object)]),
         }
-        facts = ["the number, names and declared types of the columns"] + ["schema"] * (self.schema is not None)
+        facts = ["the number, names and declared types of the columns"] + [SCHEMA] * (self.schema is not None)
         facts += [TEXT_OR_NUMBERS] * any(column.kind == "categorical" for column in columns)
         found: dict[int, Any] = {}
         with self._spending(public, arrays, np.zeros(len(table), bool), facts=facts, sample_weight=sample_weight) as (

@@ -70,7 +70,7 @@ def test_inferred_classes_are_a_leak_that_is_named(blobs):
         model = classifier(classes=None).fit(*blobs)
     assert any("classes were read from y" in line for line in model.privacy_.warnings)
     assert "classes (read from y)" in model.privacy_.public
-    assert "classes" in classifier().fit(*blobs).privacy_.public
+    assert "classes: all labels that can occur, as declared" in classifier().fit(*blobs).privacy_.public
 
 
 def test_column_vectors_warn_as_in_scikit_learn(blobs):

@@ -63,9 +63,10 @@ class DPADMMClassifier(LinearClassifierMixin, ADMMEstimator):
         Chance of a row to take part in a round.
     average : float or "auto", default="auto"
         Share of the last rounds whose models are averaged.
-    feature_bounds : (low, high) or array-like of shape (n_features, 2)
+    feature_bounds : (low, high), array-like of shape (n_features, 2) or dict
         Public range of each column, the same at all sites, which is mapped to [-1, 1]. A column with bounds (0, 1) of
         its own counts as an indicator, and stays as it is.
+        A dict has a public (low, high) for the name of every column.
     engine : {"local", "joblib", "torch.distributed"}, default="local"
         Whether this process looks at the rows of all sites, or processes of joblib do; or whether each process of a
         `skdp.distributed.process_group` is a site, that passes its own rows to `fit` and gets the common model.
