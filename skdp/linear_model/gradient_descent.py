@@ -20,7 +20,7 @@ import numpy as np
 
 from skdp.contract import Answers, Gaussian, LinearGradient, Poisson, Query, Touch
 from skdp.linear_model.coefficient_noise import descent_response
-from skdp.linear_model.pace import pace, usual_bound
+from skdp.linear_model.pace import clip_growth, pace, usual_bound
 from skdp.linear_model.terms import FitFacts
 
 __all__ = ["descend", "descent_touches"]
@@ -50,7 +50,8 @@ def descend(
     if terms.scale is None:
         coef, steps = yield from _noiseless(touch, terms)
         return coef, steps, np.zeros_like(coef)
-    bound = terms.bound(usual_bound(terms.loss, terms.outputs, terms.regression, terms.length))
+    usual = usual_bound(terms.loss, terms.outputs, terms.regression, terms.length)
+    bound = terms.bound(usual * clip_growth(terms.signal, terms.length))
     rate, momentum = pace(
         terms.loss, terms.regression, signal=terms.signal, length=terms.length, bound=bound, steps=touch.count
     )

@@ -27,12 +27,14 @@ from skdp.accounting.objective import objective_terms
 from skdp.contract import Answers, Gaussian, PerturbedMinimum, Poisson, Query, Touch
 from skdp.linear_model.coefficient_noise import minimum_noise
 from skdp.linear_model.losses import Logistic
+from skdp.linear_model.pace import clip_growth
 from skdp.linear_model.terms import FitFacts
 
 __all__ = ["minimise", "minimum_touches", "refuse_minimum"]
 
-# Row length over the usual one.
-_LENGTH = 0.9
+# Row length over the usual one, and the signal over it from where on longer rows are let through: the curvature that
+# privacy takes grows with the square of their length.
+_LENGTH, _SIGNAL = 0.9, 2000.0
 # Rows up to which rounding cannot keep the minimum from being found.
 _MOST_ROWS = 4_000_000
 
@@ -62,7 +64,8 @@ def minimise(
     Both arrays are of shape (outputs, columns).
     """
     (touch,) = touches
-    bound = terms.bound(_LENGTH * terms.length * terms.loss.slope_bound)
+    length = _LENGTH * terms.length * clip_growth(terms.signal, terms.length, _SIGNAL)
+    bound = terms.bound(length * terms.loss.slope_bound)
     coef = np.empty((terms.outputs, terms.columns))
     for output in range(terms.outputs):
         (coef[output],) = yield Query(touch, (PerturbedMinimum(terms.loss, output, bound, terms.ridge),))

@@ -6,13 +6,15 @@ from typing import Any
 
 from skdp.linear_model.losses import Multinomial
 
-__all__ = ["pace", "usual_bound"]
+__all__ = ["clip_growth", "pace", "usual_bound"]
 
 # Noise of a weight that nothing holds back, in log-odds and in units of half the range of y.
 _NOISE, _NOISE_OF_REGRESSION = 0.3, 0.4
 # Clip norm over the length of rows times the largest slope: gradients of rows that are well predicted are short.
 _CLIP, _CLIP_OF_REGRESSION = 0.8, 0.2
 _LARGEST_MOMENTUM = 0.95
+# Most of what a clip norm grows where noise is weak. On tables of people more of it costs nothing there.
+_MOST_GROWTH = 3.0
 
 
 def usual_bound(loss: Any, outputs: int, regression: bool, length: float) -> float:
@@ -34,6 +36,33 @@ def usual_bound(loss: Any, outputs: int, regression: bool, length: float) -> flo
     # A slope that few rows exceed; targets are within [-1, 1] or one-hot.
     slope = min(loss.slope_bound, 2.0) * (1.0 if isinstance(loss, Multinomial) else outputs**0.5)
     return (_CLIP_OF_REGRESSION if regression else _CLIP) * slope * length
+
+
+def clip_growth(signal: float, length: float, start: float = 400.0) -> float:
+    """Factor of a clip norm: clipping biases a model however many rows there are, noise does so less and less.
+
+    Rows are longer than is usual where a dozen flags are often 1: coefficients were half as large again as they should
+    be, whatever the budget.
+
+    Parameters
+    ----------
+    signal : float
+        As in `pace`.
+    length : float
+        L2 norm that few rows exceed.
+    start : float
+        Of signal over length, from where on it grows.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> clip_growth(400.0, 2.0), clip_growth(12_800.0, 2.0), clip_growth(1e9, 2.0)
+    (1.0, 2.0, 3.0)
+    """
+    return min(max(signal / length / start, 1.0) ** 0.25, _MOST_GROWTH)
 
 
 def pace(loss: Any, regression: bool, *, signal: float, length: float, bound: float, steps: int) -> tuple[float, float]:

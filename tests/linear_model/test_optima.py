@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, QuantileRegressor, Ridge
 from sklearn.svm import LinearSVC
 
 from skdp.exceptions import NotPrivateWarning
-from skdp.linear_model import Huber
+from skdp.linear_model import DPLinearClassifier, Huber
 from skdp.linear_model.losses import resolve_loss
 from skdp.linear_model.penalties import resolve_penalty
 from tests.linear_model.fits import classifier, regressor, rows
@@ -122,3 +122,14 @@ def test_values_are_taken_within_their_bounds_and_named_on_their_own_scale():
     np.testing.assert_allclose(model.coef_, same.coef_ * 10, atol=1e-8)
     np.testing.assert_allclose(model.predict(wide), 100 + 50 * same.predict(X), atol=1e-6)
     np.testing.assert_array_equal(model.predict(wide * 1e6), model.predict(np.clip(wide * 1e6, 5, 15)))
+
+
+@pytest.mark.parametrize("solver", ["gradient-descent", "objective-perturbation"])
+def test_clipping_leaves_coefficients_alone_where_noise_is_weak(solver):
+    """A dozen flags that are 1 in half of the rows: longer than rows usually are, and clipped they grow by half."""
+    rng = np.random.default_rng(0)
+    X = (rng.random((50_000, 12)) < 0.5).astype(float)
+    truth = np.array([1.0] * 3 + [0.0] * 9)
+    y = (X @ truth - 1.5 + rng.logistic(size=len(X)) > 0).astype(int)
+    model = DPLinearClassifier(solver, epsilon=4.0, classes=[0, 1], feature_bounds=[(0, 1)] * 12, insecure_noise_seed=0)
+    np.testing.assert_allclose(model.fit(X, y).coef_[0], truth, atol=0.15)

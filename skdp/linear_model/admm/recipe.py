@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skdp.linear_model.pace import pace, usual_bound
+from skdp.linear_model.pace import clip_growth, pace, usual_bound
 
 __all__ = ["Pace", "draw_pace"]
 
@@ -86,7 +86,7 @@ def draw_pace(
     Examples
     --------
     >>> from skdp.linear_model.losses import Logistic
-    >>> found = draw_pace(Logistic(), "binary", norm=2.0, columns=4, rows=10000, multipliers=[1.0], rounds=100)
+    >>> found = draw_pace(Logistic(), "binary", norm=2.0, columns=4, rows=1000, multipliers=[10.0], rounds=100)
     >>> found.clip, found.rho, found.curvature
     (1.6, 0.5, 0.5)
     """
@@ -94,8 +94,9 @@ def draw_pace(
     # Noise of the sum of all sites in one round, and of all rounds together, in units of the clip norm.
     each = math.sqrt(math.fsum(z * z for z in multipliers)) / sampling_rate
     whole = each / math.sqrt(rounds)
+    signal = rows / math.hypot(1.0, whole)
     if clip == "auto":
-        clip = usual_bound(loss, outputs, regression, norm) if each else math.inf
+        clip = usual_bound(loss, outputs, regression, norm) * clip_growth(signal, norm) if each else math.inf
     loudness = each * clip / rows * math.sqrt(outputs * columns) if each else 0.0  # of the mean gradient in one round
     if schedule == "auto" and not math.isfinite(loss.curvature) and not each:
         schedule = "sqrt"
@@ -109,7 +110,6 @@ def draw_pace(
         growth = loudness / RADIUS
         own = MOMENTUM if schedule == "auto" else 0.0
     else:
-        signal = rows / math.hypot(1.0, whole)
         rate, own = pace(loss, regression, signal=signal, length=norm, bound=clip, steps=rounds)
         slowest = 1 / rate
     momentum = own if momentum == "auto" else float(momentum)
