@@ -17,8 +17,8 @@ __all__ = ["MappedRows"]
 
 _CELLS = 2**17  # that are float64 at a time: they stay in a processor's cache
 # A disk answers many requests at once as fast as one, and a thread that touches a page has one. What lies in memory
-# already needs no more threads than there are processors: others would only stand in each other's way.
-_READERS = 16
+# already needs hardly more threads than torch may use: others would only stand in each other's way.
+_READERS, _FEWEST = 16, 2
 _PAGE = 4096  # bytes
 _FROM_DISK = 3e-5  # seconds of a thread for a page, from which on a disk is what it waits for
 
@@ -62,7 +62,7 @@ class MappedRows(LazyRows):
         out = np.empty((count, *self.shape[1:]), np.int64 if self.dtype == torch.int64 else np.float32)
         as_it_is = self._scale is None and self._table.is_float32
         pages = count * -(-self._table.row_bytes // _PAGE)
-        threads = _READERS if self._from_disk else min(_READERS, torch.get_num_threads())
+        threads = _READERS if self._from_disk else min(_READERS, max(_FEWEST, torch.get_num_threads()))
         share = max(1, -(-count // threads))
         size = max(1, min(_CELLS // max(1, self.shape[1:].numel()), share))
 

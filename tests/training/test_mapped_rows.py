@@ -52,4 +52,4 @@ def test_every_row_once_whoever_reads(table, count, from_disk):
     assert np.array_equal(rows.picked(picked), (table[picked].astype(np.float64) - 1).astype(np.float32))
     assert watched.longest <= 2**17 // 200
     if not from_disk:
-        assert len(watched.readers) <= torch.get_num_threads()
+        assert len(watched.readers) <= max(2, torch.get_num_threads())
