@@ -160,6 +160,8 @@ def _noted(error: BaseException, estimators: list[Any]) -> BaseException:
     spent = _spent(estimators)
     if spent:
         epsilon = compose(spent).epsilon
+        if isinstance(error, KeyboardInterrupt):
+            error.__notes__ = []  # of single fits, which this is the sum of
         error.add_note(f"{len(spent)} of {len(estimators)} fits had spent by then: epsilon={epsilon:.3g} together")
     return error
 

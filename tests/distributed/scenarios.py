@@ -360,7 +360,7 @@ def stopped(ranks, folder):
     """Ctrl-C on rank 1; and a callback of rank 0 alone that stops."""
 
     def ctrl_c():
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # to this very thread: another may hear of it late
 
     def stop():
         raise KeyboardInterrupt
