@@ -360,6 +360,7 @@ def stopped(ranks, folder):
     """Ctrl-C on rank 1; and a callback of rank 0 alone that stops."""
 
     def ctrl_c():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell runs in the background ignores it
         signal.raise_signal(signal.SIGINT)  # to this very thread: another may hear of it late
 
     def stop():
