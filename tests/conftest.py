@@ -89,3 +89,14 @@ def own_memory_of_a_fit(tmp_path: Path) -> Callable[[str], float]:
         return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     return rise
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., np.ndarray]:
+    """Write an array and open it as a mapped file."""
+
+    def saved(array: np.ndarray, name: str = "X") -> np.ndarray:
+        np.save(tmp_path / f"{name}.npy", array)
+        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
+
+    return saved

@@ -15,7 +15,7 @@ from skdp.accounting.objective import objective_terms
 from skdp.contract import Answers, Counts, Frequent, GramSum, LinearGradient, PerturbedMinimum, Query, RowSum
 from skdp.exceptions import PlanViolationError
 from skdp.releases.minimum import Objective, minimum
-from skdp.releases.row_pieces import ShiftedRows
+from skdp.releases.row_pieces import ShiftedRows, runs_of
 
 if TYPE_CHECKING:
     from skdp.distributed import Ranks
@@ -210,8 +210,8 @@ class _Rows:
         if isinstance(X, ShiftedRows):
             lengths = X.lengths()
         else:
-            lengths, size = np.zeros(len(X)), max(1, _CELLS // max(X.shape[1], 1))
-            for run in X.runs() if hasattr(X, "runs") else _runs(len(X), size):
+            lengths = np.zeros(len(X))
+            for run in X.runs() if hasattr(X, "runs") else runs_of(X.shape, _CELLS):
                 _, largest, relative = _scaled(X[run])
                 with np.errstate(all="ignore"):
                     lengths[run] = largest * relative
@@ -248,10 +248,6 @@ class _Rows:
     def take(self, index: np.ndarray) -> _Rows:
         """Some of the rows, copied unless they are in a file."""
         return _Rows({name: array[index] for name, array in self.arrays.items()}, self.null[index])
-
-
-def _runs(n: int, size: int) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, n, size))
 
 
 def _scaled(array: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -310,9 +306,7 @@ def _seen(columns: Any, null: np.ndarray, group: int) -> tuple[np.ndarray, int]:
 
 def _row_sum(rows: _Rows, value: RowSum) -> np.ndarray:
     array, total = rows.arrays[value.of], 0.0
-    size = max(1, _CELLS // np.shape(value.map(array[:0]))[1])
-    for start in range(0, max(len(array), 1), size):
-        piece = slice(start, start + size)
+    for piece in runs_of((len(array), np.shape(value.map(array[:0]))[1]), _CELLS):
         with np.errstate(all="ignore"):
             mapped = np.asarray(value.map(array[piece]), dtype=np.float64)
         total = total + np.where(rows.null[piece][:, None], 0.0, _clipped(mapped, value.bound)).sum(axis=0)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-__all__ = ["ShiftedRows", "StreamedRows"]
+__all__ = ["ShiftedRows", "StreamedRows", "runs_of"]
 
 _CELLS = 2**17  # that are float64 at a time
 _DIGITS = 4 * np.finfo(np.float64).eps
@@ -60,7 +60,7 @@ class StreamedRows:
 
     def runs(self) -> Iterator[slice]:
         """All rows, in order and a few at a time; at least one run."""
-        return _runs(self.shape)
+        return runs_of(self.shape, _CELLS)
 
     def contents(self) -> Iterator[np.ndarray]:
         """Arrays that say which rows these are."""
@@ -110,7 +110,7 @@ class ShiftedRows:
 
     def runs(self) -> Iterator[slice]:
         """All rows, in order and a few at a time; at least one run."""
-        return _runs(self.shape)
+        return runs_of(self.shape, _CELLS)
 
     def contents(self) -> Iterator[np.ndarray]:
         """Arrays that say which rows these are."""
@@ -146,7 +146,8 @@ class ShiftedRows:
         return sparse.csr_array((data, self.matrix.indices, self.matrix.indptr), shape=self.shape)
 
 
-def _runs(shape: tuple[int, int]) -> Iterator[slice]:
-    size = max(1, _CELLS // max(1, shape[1]))
+def runs_of(shape: tuple[int, int], cells: int) -> Iterator[slice]:
+    """Rows of a table of that shape, in order and about so many cells at a time; at least one run."""
+    size = max(1, cells // max(1, shape[1]))
     for start in range(0, max(1, shape[0]), size):
         yield slice(start, min(start + size, shape[0]))

@@ -51,17 +51,6 @@ def table():
 
 
 @pytest.fixture
-def save(tmp_path):
-    """Write an array and open it as a mapped file."""
-
-    def saved(array, name="X"):
-        np.save(tmp_path / f"{name}.npy", array)
-        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-
-    return saved
-
-
-@pytest.fixture
 def kept(save):
     """The two ways to keep an array: in a file, and sparse."""
     return {"mapped": save, "sparse": sparse.csr_array}

@@ -29,17 +29,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 N, COLUMNS = 600, 6
 
 
-@pytest.fixture
-def save(tmp_path):
-    """Write an array and open it as a mapped file."""
-
-    def saved(array, name="X"):
-        np.save(tmp_path / f"{name}.npy", array)
-        return np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-
-    return saved
-
-
 @pytest.fixture(scope="module")
 def rows():
     rng = np.random.default_rng(0)
